@@ -1,0 +1,2 @@
+-- part: inbox
+-- The inbox: a consumer accepts each message once, in its own transaction.

@@ -1,0 +1,127 @@
+-- part: saga
+-- Sagas: definitions as verified data, the running instances, and what operators want of them. Only saga-worker decides
+-- (saga/machine); SQL starts instances and records intents.
+
+create table saga.setting (
+    only_row     boolean primary key default true check (only_row),
+    orchestrator text not null -- the routing key of this database's replies, and the end of its queue's name
+);
+
+-- The draft of a definition, open until saga.publish.
+create table saga.draft (
+    definition text primary key,
+    timeout    interval,
+    events     boolean not null default false,
+    defined_by name not null default session_user,
+    defined_at timestamptz not null default clock_timestamp()
+);
+create table saga.draft_step (
+    definition   text not null references saga.draft on delete cascade,
+    ordinal      integer not null,
+    name         text not null,
+    action       text,
+    undo         text,
+    kind         text not null default 'compensable',
+    after        text[] not null default '{}',
+    input        jsonb,
+    undo_input   jsonb,
+    via          text not null default 'command',
+    timeout      interval,
+    retry        jsonb,
+    undo_retry   jsonb,
+    run_if       jsonb,
+    skip_if      jsonb,
+    undo_on_fail boolean not null default false,
+    primary key (definition, name)
+);
+
+-- Published versions: immutable.
+--
+-- plan: {"definition", "version", "timeout_ms" | null, "events", "steps": [
+--          {"name", "action", "undo" | null, "participant", "kind", "via", "after": [index, ...], "timeout_ms",
+--           "retry": {"max", "base_ms", "factor", "cap_ms", "jitter"}, "undo_retry": {...}, "undo_on_fail",
+--           "input": template | null, "undo_input": template | null, "run_if": ..., "skip_if": ...}, ...]}
+--       Steps are in an order in which every step comes after those in its `after`; everywhere else a step is its index here.
+-- start_steps: the `steps` that a new instance has: roots SENT, all others WAITING.
+create table saga.definition (
+    id           integer generated always as identity primary key,
+    name         text not null,
+    version      integer not null,
+    content      jsonb not null, -- what was defined, for "the same content" and for people
+    plan         jsonb not null,
+    start_steps  jsonb not null,
+    graph        text not null,  -- mermaid
+    published_at timestamptz not null default clock_timestamp(),
+    published_by name not null default session_user,
+    current      boolean not null,
+    unique (name, version)
+);
+
+-- A key never runs twice, also after its saga was archived.
+create table saga.key (
+    definition text not null,
+    key        text not null,
+    saga_id    uuid not null,
+    input      jsonb not null,
+    created_at timestamptz not null default clock_timestamp(),
+    primary key (definition, key)
+);
+
+-- Running sagas. Only what an index needs is indexed, so that a step's update is HOT; wake_at only moves earlier, and waking too early re-arms it.
+--
+-- steps: one object per step of the plan, by index:
+--   {"s": state, "r": round of the action, "u": round of the undo, "a": attempts of what is in flight, "d": due, microseconds since 1970, or absent}
+create table saga.instance (
+    id               uuid primary key,
+    definition_id    integer not null references saga.definition,
+    key              text,
+    state            text not null check (state in ('RUNNING', 'COMPLETING', 'ABORTING', 'COMPENSATING', 'STUCK', 'SUCCEEDED', 'COMPENSATED', 'CLOSED')),
+    phase            text check (phase in ('forward', 'backward', 'in_doubt', 'protocol')), -- of STUCK
+    reason           text,                                                                  -- why it aborts or is stuck
+    paused           boolean not null default false,
+    cancel_requested boolean not null default false,
+    revision         bigint not null default 0, -- rises with every write
+    steps            jsonb not null,
+    input            jsonb not null,
+    outputs          jsonb not null default '{}', -- by step name
+    errors           jsonb not null default '{}', -- by step name: {"code", "message", "details"}
+    started_at       timestamptz not null default clock_timestamp(),
+    deadline_at      timestamptz,
+    wake_at          timestamptz
+) with (fillfactor = 50);
+create index instance_wake_at on saga.instance (wake_at) where wake_at is not null;
+
+-- Sagas that ended.
+create table saga.ended (
+    like saga.instance,
+    ended_at timestamptz not null default clock_timestamp(),
+    primary key (id)
+);
+
+-- What happened, a row per event, for people. event: started, sent, succeeded, failed, ...
+create table saga.history (
+    id      bigint generated always as identity primary key,
+    saga_id uuid not null,
+    at      timestamptz not null default clock_timestamp(),
+    event   text not null,
+    step    text,
+    detail  jsonb not null default '{}'
+);
+create index history_saga on saga.history (saga_id, id);
+
+-- What operators and services want of a saga; the worker decides and answers.
+create table saga.intent (
+    id                bigint generated always as identity primary key,
+    saga_id           uuid not null,
+    verb              text not null check (verb in ('cancel', 'pause', 'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'signal')),
+    step              text,
+    argument          jsonb not null default '{}',
+    actor             text not null default session_user,
+    reason            text,
+    expected_revision bigint,
+    created_at        timestamptz not null default clock_timestamp(),
+    applied_at        timestamptz,
+    answer            text, -- applied | refused
+    detail            text
+);
+create index intent_open on saga.intent (id) where applied_at is null;
