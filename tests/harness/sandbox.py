@@ -1,0 +1,152 @@
+"""A private PostgreSQL and RabbitMQ (docker/sandbox.sh), and in them a database and a virtual host for each test."""
+
+import atexit
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import pika
+import psycopg2
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "docker" / "sandbox.sh"
+BUILD = pathlib.Path(os.environ.get("SAGAPOST_BUILD", ROOT / "build" / "test"))
+
+PROGRAMS = {
+    "outbox-relay": BUILD / "outbox" / "relay" / "outbox-relay",
+    "saga-worker": BUILD / "saga" / "worker" / "saga-worker",
+    "sagapost": BUILD / "saga" / "cli" / "sagapost",
+}
+
+
+class Sandbox:
+    """The servers of one test run. `stop` is called however the run ends."""
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sagapost-test-"))
+        self.folder.chmod(0o755)
+        self.counter = 0
+        atexit.register(self.stop)
+        self.run("start", self.folder)
+        env = dict(
+            line.split("=", 1) for line in (self.folder / "env").read_text().splitlines() if not line.startswith("export")
+        )
+        self.pg_port = int(env["PGPORT"])
+        self.amqp_port = int(env["AMQP_PORT"])
+
+    def run(self, *arguments):
+        done = subprocess.run(
+            ["sh", str(SCRIPT), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"sandbox.sh {arguments}: {done.stdout}")
+        return done.stdout
+
+    def postgres(self, verb):
+        """start, stop or kill"""
+        self.run("postgres", verb, self.folder)
+
+    def rabbitmq(self, verb):
+        """start, stop or kill"""
+        self.run("rabbitmq", verb, self.folder)
+
+    def rabbitmqctl(self, *arguments):
+        return self.run("ctl", self.folder, *arguments)
+
+    def conninfo(self, database="postgres", user="postgres"):
+        return f"host=127.0.0.1 port={self.pg_port} user={user} dbname={database}"
+
+    def amqp_uri(self, vhost="/"):
+        return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/{'%2f' if vhost == '/' else vhost}"
+
+    def stop(self):
+        if self.folder.exists():
+            try:
+                self.run("stop", self.folder)
+            finally:
+                if "SAGAPOST_KEEP" not in os.environ:
+                    shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Place:
+    """A fresh, migrated database and a fresh virtual host: what one test works in."""
+
+    def __init__(self, sandbox, migrate=True):
+        sandbox.counter += 1
+        self.sandbox = sandbox
+        self.name = f"t{sandbox.counter}"
+        with self.admin() as connection:
+            connection.autocommit = True
+            connection.cursor().execute(f"create database {self.name}")
+        connection.close()
+        sandbox.rabbitmqctl(
+            "eval",
+            f'rabbit_vhost:add(<<"{self.name}">>, <<"test">>), rabbit_auth_backend_internal:set_permissions('
+            f'<<"guest">>, <<"{self.name}">>, <<".*">>, <<".*">>, <<".*">>, <<"test">>).',
+        )
+        self.conninfo = sandbox.conninfo(self.name)
+        self.amqp_uri = sandbox.amqp_uri(self.name)
+        self.closers = []
+        if migrate:
+            self.sagapost("migrate")
+
+    def admin(self):
+        return psycopg2.connect(self.sandbox.conninfo())
+
+    def environment(self):
+        return {**os.environ, "SAGAPOST_POSTGRES": self.conninfo, "SAGAPOST_AMQP": self.amqp_uri}
+
+    def sagapost(self, *arguments, expect=0):
+        """Runs the command line and returns its standard output."""
+        done = subprocess.run(
+            [PROGRAMS["sagapost"], *map(str, arguments)],
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == expect, f"sagapost {arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout if expect == 0 else done.stderr
+
+    def connect(self, autocommit=True, user="postgres"):
+        connection = psycopg2.connect(self.sandbox.conninfo(self.name, user))
+        connection.autocommit = autocommit
+        self.closers.append(connection)
+        return connection
+
+    def sql(self, text, parameters=None):
+        """One statement on a connection of its own; rows, or None."""
+        connection = psycopg2.connect(self.conninfo)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(text, parameters)
+                return cursor.fetchall() if cursor.description else None
+        finally:
+            connection.close()
+
+    def value(self, text, parameters=None):
+        return self.sql(text, parameters)[0][0]
+
+    def channel(self):
+        connection = pika.BlockingConnection(pika.URLParameters(self.amqp_uri))
+        self.closers.append(connection)
+        return connection.channel()
+
+    def close(self):
+        for closer in self.closers:
+            try:
+                closer.close()
+            except Exception:  # pylint: disable=broad-except  # a connection that a test has killed
+                pass
