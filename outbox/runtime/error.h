@@ -21,8 +21,9 @@ enum error_retry {
                         available) */
     RETRY_RECONNECT, /* the connection is gone or useless; a new one, then again */
     RETRY_POISON,    /* this one input can never work; set it apart, go on with the others */
-    RETRY_NEVER, /* a mistake of configuration: no retry can help, a person must (exit status 2) */
-    RETRY_BUG,   /* should not be possible */
+    RETRY_NEVER,     /* a mistake of configuration: no retry can help, a person must (exit status
+                        2) */
+    RETRY_BUG,       /* should not be possible */
 };
 
 /* Codes are negative, so that `return code` reads as failure everywhere. */
@@ -48,8 +49,8 @@ struct error {
     char message[ERROR_MESSAGE_BYTES_MAX];
 };
 
-#define MUST_CHECK                 __attribute__((warn_unused_result))
-#define PRINTF_LIKE(format, first) __attribute__((format(printf, format, first)))
+#define MUST_CHECK                  __attribute__((warn_unused_result))
+#define PRINTF_LIKE(text_at, first) __attribute__((format(printf, text_at, first)))
 
 /* Stores the failure and returns `code`, so that a caller writes `return error_set(error, ...)`.
  * `error` may be NULL. */

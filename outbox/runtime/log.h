@@ -47,10 +47,10 @@ void log_write(enum log_level level, const char *message, const struct log_field
 #define log_error(message, ...) log_at(LOG_LEVEL_ERROR, message, __VA_ARGS__)
 
 /* A failure with its fields: error, sqlstate, amqp_code, retry. More fields may follow. */
-#define log_failure(level, message, failure, ...)                                                  \
-    log_at(level, message, LOG_STR("error", (failure)->message),                                   \
-           LOG_STR("sqlstate", (failure)->sqlstate[0] ? (failure)->sqlstate : "-"),                \
-           LOG_INT("amqp_code", (failure)->amqp_code),                                             \
-           LOG_STR("retry", error_retry_name((failure)->retry)) __VA_OPT__(, ) __VA_ARGS__)
+#define log_failure(level, text, cause, ...)                                                       \
+    log_at(level, text, LOG_STR("error", (cause)->message),                                        \
+           LOG_STR("sqlstate", (cause)->sqlstate[0] ? (cause)->sqlstate : "-"),                    \
+           LOG_INT("amqp_code", (cause)->amqp_code),                                               \
+           LOG_STR("retry", error_retry_name((cause)->retry)) __VA_OPT__(, ) __VA_ARGS__)
 
 #endif
