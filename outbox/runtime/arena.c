@@ -33,7 +33,7 @@ struct block {
 
 struct arena {
     struct block *first;
-    struct block *current; /* blocks after it are empty and wait to be used again */
+    struct block *current; /* NULL after a reset; blocks after it are empty and wait */
     size_t block_bytes;
     size_t bytes_max;
     size_t held_bytes; /* capacity of all blocks */
@@ -82,7 +82,7 @@ void arena_reset(struct arena *arena)
         block->used = 0;
         ASAN_POISON_MEMORY_REGION(block->bytes, block->capacity);
     }
-    arena->current = arena->first;
+    arena->current = NULL;
     arena->used_bytes = 0;
 }
 
