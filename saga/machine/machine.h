@@ -4,48 +4,67 @@
  *
  * takes one event, changes the instance, and lists in the decision the commands to send and what to
  * write into the history. Both levels are tables of rows {state, event, guard, action, next,
- * because} (step_table.c, saga_table.c); one driver finds the row. An event that has no effect
- * (late, repeated, of another round) leaves the instance as it was and says so in `verdict`. */
+ * because} (step_table.c, saga_table.c); one short driver finds the row (machine.c). After the
+ * event has moved its step, settle.c starts what may start now, ends what must end, and finds the
+ * saga's state, which is a function of the states of its steps and of the flags beside them.
+ *
+ * An event that has no effect (late, repeated, of another round) leaves the instance as it was and
+ * says so in `verdict`. No input, however wrong, makes machine_apply fail; what cannot be true
+ * makes the saga STUCK(protocol).
+ *
+ * Time is the database's clock in microseconds since 1970, given with each event. Randomness is
+ * `event.seed`: the same instance, event and seed give the same decision. */
 #ifndef SAGAPOST_MACHINE_H
 #define SAGAPOST_MACHINE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define SAGA_STEPS_MAX        64
 #define SAGA_REASON_BYTES_MAX 512
 
 enum saga_state {
     SAGA_RUNNING,
-    SAGA_COMPLETING, /* past the pivot */
-    SAGA_ABORTING,   /* no new forward command; what is in flight is being settled */
-    SAGA_COMPENSATING,
-    SAGA_STUCK,
+    SAGA_COMPLETING,   /* past the pivot */
+    SAGA_ABORTING,     /* no new forward command; what is in flight is being settled */
+    SAGA_COMPENSATING, /* every outcome is known; what took effect is being undone */
+    SAGA_STUCK,        /* nothing moves without a person, or a late answer; see phase and reason */
     SAGA_SUCCEEDED,
     SAGA_COMPENSATED,
     SAGA_CLOSED, /* by an operator */
+    SAGA_STATE_COUNT
 };
 
-enum saga_phase { PHASE_NONE, PHASE_FORWARD, PHASE_BACKWARD, PHASE_IN_DOUBT, PHASE_PROTOCOL };
+enum saga_phase {
+    PHASE_NONE,
+    PHASE_FORWARD,  /* a retriable step is out of retries */
+    PHASE_BACKWARD, /* an undo is out of retries */
+    PHASE_IN_DOUBT, /* nobody can say whether a step took effect */
+    PHASE_PROTOCOL, /* an answer claims an effect that is recorded as never done */
+    SAGA_PHASE_COUNT
+};
 
 enum step_state {
     STEP_WAITING,
-    STEP_READY, /* may be sent, but the saga is paused */
+    STEP_READY, /* may be sent, but the saga is held (paused) */
     STEP_SENT,
     STEP_RETRY_WAIT,
-    STEP_PARKED, /* timer or signal */
-    STEP_PROBING,
-    STEP_UNKNOWN,
+    STEP_PARKED,  /* timer or signal */
+    STEP_PROBING, /* out of attempts or aborting: its participant is asked what became of it */
+    STEP_UNKNOWN, /* out of attempts without a definite answer */
     STEP_SUCCEEDED,
     STEP_FAILED,
     STEP_SKIPPED,
-    STEP_CANCELLED,
+    STEP_CANCELLED, /* the saga aborts; it was never sent, or has no effect (read-only) */
     STEP_UNDO_READY,
     STEP_UNDO_SENT,
     STEP_UNDO_RETRY_WAIT,
     STEP_UNDONE,
-    STEP_UNDO_EMPTY,
+    STEP_UNDO_EMPTY, /* nothing was done and nothing ever will be (fenced) */
     STEP_UNDO_STUCK,
+    STEP_STATE_COUNT
 };
 
 enum step_kind { KIND_COMPENSABLE, KIND_READ_ONLY, KIND_PIVOT, KIND_RETRIABLE };
@@ -61,16 +80,17 @@ struct retry_policy {
 };
 
 struct plan_step {
-    const char *name, *action, *undo, *participant; /* owned by the plan */
+    const char *name, *action, *undo, *participant; /* owned by the plan; undo may be NULL */
     enum step_kind kind;
     enum step_via via;
     uint64_t after;     /* bit i: step i comes directly before */
     uint64_t ancestors; /* closure of after */
     uint64_t descendants;
-    int64_t timeout_us;
+    int64_t timeout_us; /* of an answer; a timer's length; a signal's patience (0: for ever) */
     struct retry_policy retry, undo_retry;
     bool undo_on_fail;
     bool has_input, has_undo_input;
+    bool has_condition; /* run_if or skip_if: see EVENT_CONDITION_FALSE */
 };
 
 struct plan {
@@ -85,17 +105,19 @@ struct plan {
 
 struct step_status {
     enum step_state state;
-    int round, undo_round;
+    int round;      /* of the action; 0: never sent */
+    int undo_round; /* of the undo; 0: never sent */
     int attempt;    /* of what is in flight or waited for */
-    int64_t due_us; /* 0: no timer; the database's clock, since 1970 */
+    int64_t due_us; /* 0: no timer */
 };
 
 struct instance {
     enum saga_state state;
     enum saga_phase phase;
-    bool paused, cancel_requested;
-    int64_t deadline_us; /* 0: none */
-    char reason[SAGA_REASON_BYTES_MAX];
+    bool paused;
+    bool cancel_requested;              /* an operator's cancel, or the saga's timeout */
+    int64_t deadline_us;                /* 0: none, or it has passed and was dealt with */
+    char reason[SAGA_REASON_BYTES_MAX]; /* why it aborts, or is stuck; "" */
     struct step_status steps[SAGA_STEPS_MAX];
 };
 
@@ -105,15 +127,16 @@ enum machine_event_type {
     EVENT_FAILED,
     EVENT_TRANSIENT,
     EVENT_ERROR,
-    EVENT_EXECUTED, /* answers to a probe */
-    EVENT_NOT_EXECUTED,
-    EVENT_IN_DOUBT,
-    EVENT_EXPIRED, /* the participant no longer knows */
+    EVENT_EXECUTED,     /* to a probe */
+    EVENT_NOT_EXECUTED, /* to a probe, or to an action that was fenced */
+    EVENT_IN_DOUBT,     /* to a probe or an undo: ask again later */
+    EVENT_EXPIRED,      /* the participant no longer knows */
     /* time */
-    EVENT_DUE,      /* of a step */
+    EVENT_DUE,      /* of a step, or -1: everything that is due by now_us, the deadline included */
     EVENT_DEADLINE, /* of the saga */
-    /* the worker */
-    EVENT_UNMAPPABLE, /* the input of a command just decided cannot be built; it was not sent */
+    /* the worker, about a command that machine_apply has just decided and that was not sent */
+    EVENT_UNMAPPABLE,      /* its input cannot be built; reason says which path found nothing */
+    EVENT_CONDITION_FALSE, /* its run_if or skip_if says no */
     /* intents */
     EVENT_CANCEL,
     EVENT_PAUSE,
@@ -129,9 +152,10 @@ enum machine_event_type {
 struct machine_event {
     enum machine_event_type type;
     int step;                      /* -1: the saga */
-    enum saga_operation operation; /* of a reply */
-    int round;                     /* of a reply */
-    bool empty;                    /* EVENT_OK of an undo: there was nothing to undo */
+    enum saga_operation operation; /* of a reply, EVENT_UNMAPPABLE */
+    int round;                     /* of a reply: the round that it answers */
+    int attempt; /* of a reply: the attempt that it answers; 0: not known, taken as the current */
+    bool empty;  /* EVENT_OK of an undo: there was nothing to undo */
     int64_t now_us;
     uint64_t seed;      /* for jitter */
     const char *reason; /* of a failure or an intent; may be NULL */
@@ -144,16 +168,18 @@ struct machine_command {
     int attempt;
 };
 
+/* For the history. That a command was sent is no note: it is in `commands`. */
 struct machine_note {
-    const char *event; /* constant: "succeeded", "undone", "stuck", ... */
-    int step;          /* -1: the saga */
-    const char *because;
+    const char *event;   /* constant: "succeeded", "undone", "stuck", ... */
+    int step;            /* -1: the saga */
+    const char *because; /* constant */
 };
 
 enum machine_verdict {
     VERDICT_APPLIED,
-    VERDICT_IGNORED, /* late or repeated: counted */
+    VERDICT_IGNORED, /* late or repeated: counted. Of an intent: it was so already */
     VERDICT_REFUSED, /* an intent that a rule forbids: `because` says which */
+    VERDICT_EARLY,   /* a signal for a step that does not wait for it yet: keep it */
 };
 
 #define MACHINE_COMMANDS_MAX (2 * SAGA_STEPS_MAX)
@@ -161,22 +187,50 @@ enum machine_verdict {
 
 struct machine_decision {
     enum machine_verdict verdict;
-    const char *because;
-    bool ended;
+    const char *because; /* of the row that was taken; constant */
+    bool ended; /* this event ended the saga; commands may still have to be sent (fences) */
     int command_count, note_count;
     struct machine_command commands[MACHINE_COMMANDS_MAX];
     struct machine_note notes[MACHINE_NOTES_MAX];
 };
 
+/* Applies one event. What a reply brought (output, error) is to be kept when the verdict is
+ * VERDICT_APPLIED and the step is now SUCCEEDED (output) or the reply was `failed` or `error`.
+ * event->step must be -1 or below plan->step_count: the caller has looked the name up. */
 void machine_apply(const struct plan *plan, struct instance *instance,
                    const struct machine_event *event, struct machine_decision *ret_decision);
+
+/* A new instance: its roots are sent (the decision lists the commands), timers started. What
+ * saga.start writes is the same. */
+void machine_start(const struct plan *plan, struct instance *ret_instance, int64_t now_us,
+                   struct machine_decision *ret_decision);
 
 /* The earliest time at which machine_apply wants EVENT_DUE or EVENT_DEADLINE; 0: never. */
 int64_t machine_wake_us(const struct plan *plan, const struct instance *instance);
 
+bool saga_state_ended(enum saga_state state);
+
+/* The invariants. NULL, or what is broken (constant). */
+const char *machine_check(const struct plan *plan, const struct instance *instance);
+
+/* Prints both tables as mermaid state diagrams, for README.md. */
+void machine_print_mermaid(FILE *out);
+
+/* names.c: enum values as they stand in the database and on the wire. *_parse return -1 for a name
+ * that is none. */
 const char *saga_state_name(enum saga_state state);
 const char *step_state_name(enum step_state state);
 const char *saga_phase_name(enum saga_phase phase); /* NULL for none */
 const char *saga_operation_name(enum saga_operation operation);
+const char *step_kind_name(enum step_kind kind);
+const char *step_via_name(enum step_via via);
+const char *machine_event_name(enum machine_event_type type);
+int saga_state_parse(const char *text, size_t bytes);
+int step_state_parse(const char *text, size_t bytes);
+int saga_phase_parse(const char *text, size_t bytes); /* of bytes 0: PHASE_NONE */
+int saga_operation_parse(const char *text, size_t bytes);
+int step_kind_parse(const char *text, size_t bytes);
+int step_via_parse(const char *text, size_t bytes);
+int machine_event_parse(const char *text, size_t bytes); /* "ok", "not_executed", "mark_undone" */
 
 #endif
