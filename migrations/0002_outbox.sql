@@ -49,15 +49,19 @@ create table outbox.position (
     t2                pg_snapshot,
     last_id           bigint not null default 0,
     last_id_ever      bigint not null default 0, -- the highest id ever settled (a rebase after dump and restore needs it)
+    bound             bigint not null default 0, -- no row that t1 does not see and that began after t1 has an id up to this one
     relay             text,                      -- who holds the share: host, pid, started
     updated_at        timestamptz not null default clock_timestamp()
 ) with (fillfactor = 10);
 
 -- Messages set aside so that the log can go on: a full copy, since the log's own row is truncated with its leaf.
+-- Keyed by the log's id: nothing stops two rows of the log from having one message id, and both must be kept.
 create table outbox.parked (
-    message_id      uuid primary key,
-    id              bigint not null,
+    id              bigint primary key,
+    message_id      uuid not null,
     share           integer not null,
+    key_hash        bigint,           -- the relay's hash of the key; null: no key
+    holds           boolean not null, -- later messages of the key wait behind this one (outbox.route.on_failure when it was set aside)
     created_at      timestamptz not null,
     type            text not null,
     key             text,
@@ -76,8 +80,13 @@ create table outbox.parked (
     detail          text,
     attempts        integer not null default 0,
     parked_at       timestamptz not null default clock_timestamp(),
-    next_attempt_at timestamptz
+    next_attempt_at timestamptz,
+    check (state <> 'waiting' or next_attempt_at is not null),
+    check (not holds or key_hash is not null)
 );
+create index parked_message_id on outbox.parked (message_id);
+create index parked_next_attempt_at on outbox.parked (share, next_attempt_at) where state = 'waiting';
+create index parked_key_hash on outbox.parked (share, key_hash, id) where holds;
 
 -- What operators want done with parked messages; the relay does it and answers.
 create table outbox.intent (
