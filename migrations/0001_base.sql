@@ -1,17 +1,32 @@
 -- part: base
--- Schemas, roles and the record of what was applied. Every part stands on this one.
+-- Schemas, roles, the record of what was applied, and message ids. Every part stands on this one.
+
+-- Lengths are checked in bytes as AMQP counts them, which is only the same thing when both sides speak UTF-8.
+do $$
+begin
+    if current_setting('server_encoding') <> 'UTF8' then
+        raise exception using
+            errcode = 'SG100',
+            message = format('the encoding of database "%s" is %s, and it must be UTF8', current_database(), current_setting('server_encoding')),
+            hint = 'Create a database with ENCODING ''UTF8'' TEMPLATE template0.';
+    end if;
+end
+$$;
+
 create schema outbox;
 create schema inbox;
 create schema saga;
 revoke all on schema outbox, inbox, saga from public;
 
--- Roles belong to the whole server, so another database may have made them already.
+-- Roles belong to the whole server: another database may have made them already, or is making them now. Only a role that is missing
+-- is created, so an owner without CREATEROLE can migrate once an administrator has made them.
 do $$
 declare
     role_name text;
 begin
     foreach role_name in array array['sagapost_writer', 'sagapost_relay', 'sagapost_worker', 'sagapost_definer',
                                      'sagapost_participant', 'sagapost_operator', 'sagapost_reader'] loop
+        continue when exists (select from pg_catalog.pg_roles where rolname = role_name);
         begin
             execute format('create role %I nologin', role_name);
         exception
@@ -20,6 +35,9 @@ begin
     end loop;
 end
 $$;
+
+grant usage on schema outbox, inbox, saga to
+    sagapost_writer, sagapost_relay, sagapost_worker, sagapost_definer, sagapost_participant, sagapost_operator, sagapost_reader;
 
 create table outbox.migration (
     number     integer primary key,
@@ -30,3 +48,23 @@ create table outbox.migration (
     applied_by text not null default current_user
 );
 comment on table outbox.migration is 'One row per migration that sagapost migrate has applied.';
+
+-- Every program looks here before it starts.
+grant select on outbox.migration to
+    sagapost_writer, sagapost_relay, sagapost_worker, sagapost_definer, sagapost_participant, sagapost_operator, sagapost_reader;
+
+-- A UUID of version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then version, variant and random bits. Made from a random
+-- UUID of version 4, whose variant bits stay: its first six bytes become the time, and version 4 (0100) becomes 7 (0111).
+-- A body in standard SQL, so that it is parsed once and, being one expression, is inlined where it is called.
+create function outbox.uuid_v7() returns uuid
+    language sql volatile parallel safe
+    return encode(
+        set_bit(set_bit(
+            overlay(uuid_send(gen_random_uuid())
+                    placing substring(int8send((date_part('epoch', clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
+            52, 1), 53, 1), 'hex')::uuid;
+comment on function outbox.uuid_v7() is 'A new UUID of version 7: its first 48 bits are the milliseconds since 1970.';
+
+revoke all on function outbox.uuid_v7() from public;
+grant execute on function outbox.uuid_v7() to
+    sagapost_writer, sagapost_relay, sagapost_worker, sagapost_definer, sagapost_participant, sagapost_operator;

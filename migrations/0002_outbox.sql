@@ -2,17 +2,32 @@
 -- The outbox: an append-only log as a ring of partitions, the relays' positions, what had to be set aside, and the functions that
 -- services publish with.
 
+-- Settings ---------------------------------------------------------------------------------------------------------------------
+
+-- What outbox.configure last set. The log itself carries these values as constants, in its defaults and CHECKs: a writer reads no table.
+create table outbox.setting (
+    only_row            boolean primary key default true check (only_row),
+    ring_slots          integer not null,
+    ring_period_seconds integer not null,
+    payload_bytes_max   integer not null
+);
+
 -- The log ----------------------------------------------------------------------------------------------------------------------
 
 -- CACHE 1: ids must rise in the order in which INSERTs of different sessions ran (README.md, order per key).
 create sequence outbox.message_id_seq as bigint cache 1;
 
 -- The id's default takes the transaction id first: the bound with which the relay starts its index scans rests on it.
+-- Every CHECK is named for the column and the limit, since the name is what a developer gets to read. What cannot be carried by AMQP 0-9-1,
+-- or would make RabbitMQ close the channel on everybody, is refused here:
+-- - short strings (exchange, routing key, and the properties) hold 255 bytes;
+-- - a header CC or BCC must be a list for RabbitMQ, which flat headers have none of (406);
+-- - reply_to amq.rabbitmq.reply-to works only on the channel that consumes the reply (406).
 create table outbox.message (
     id             bigint not null default case when pg_current_xact_id() is not null then nextval('outbox.message_id_seq') end,
     xid            xid8 not null default pg_current_xact_id(),
-    slot           smallint not null default 0, -- the ring's place by the clock: outbox.configure sets the expression
-    message_id     uuid not null,
+    slot           smallint not null, -- the ring's place by the clock; outbox.configure sets the default
+    message_id     uuid not null default outbox.uuid_v7(),
     created_at     timestamptz not null default clock_timestamp(),
     type           text not null,
     key            text,        -- order is kept among messages with the same key; null: none
@@ -24,16 +39,148 @@ create table outbox.message (
     content_type   text,        -- null: application/json for payload, application/octet-stream for bytes
     correlation_id text,
     reply_to       text,
-    mandatory      boolean not null default true
+    mandatory      boolean not null default true,
+
+    constraint type_is_not_empty check (type <> ''),
+    constraint type_at_most_255_bytes check (octet_length(type) <= 255),
+    constraint key_is_not_empty check (key <> ''),
+    constraint key_at_most_1024_bytes check (octet_length(key) <= 1024),
+    constraint exchange_at_most_255_bytes check (octet_length(exchange) <= 255),
+    constraint routing_key_at_most_255_bytes check (octet_length(routing_key) <= 255),
+    constraint content_type_at_most_255_bytes check (octet_length(content_type) <= 255),
+    constraint correlation_id_at_most_255_bytes check (octet_length(correlation_id) <= 255),
+    constraint reply_to_at_most_255_bytes check (octet_length(reply_to) <= 255),
+    constraint reply_to_is_not_direct_reply_to check (reply_to <> 'amq.rabbitmq.reply-to'),
+    constraint exactly_one_of_payload_and_payload_bytes check (num_nonnulls(payload, payload_bytes) = 1)
 ) partition by list (slot);
+
+create index message_id on outbox.message (id);
+create index message_xid_id on outbox.message (xid, id);
+
+-- What may stand in `headers`: an object of text, numbers, booleans and nulls. Numbers travel as int64 when they are whole and as double
+-- otherwise, so one that neither can hold is refused rather than bent. The length comes first: it bounds the work of the others.
+alter table outbox.message
+    add constraint headers_is_an_object check (jsonb_typeof(headers) = 'object'),
+    add constraint headers_at_most_16384_bytes check (headers = '{}' or octet_length(headers::text) <= 16384),
+    add constraint headers_values_are_flat check (
+        headers = '{}' or not jsonb_path_exists(headers, 'strict $.* ? (@.type() == "object" || @.type() == "array")')),
+    add constraint headers_numbers_fit_int64_or_double check (
+        headers = '{}' or not jsonb_path_exists(headers,
+            'strict $.* ? (@ > 9223372036854775807 || @ < -9223372036854775808 || (@ != 0 && @ > -1e-300 && @ < 1e-300))')),
+    add constraint headers_without_cc_and_bcc check (headers = '{}' or not headers ?| '{CC,BCC}');
+
+create function outbox.header_names_fit(headers jsonb) returns boolean
+    language plpgsql immutable strict parallel safe
+as $$
+begin
+    return not exists (select from jsonb_object_keys(headers) as name where octet_length(name) > 255);
+end
+$$;
+alter table outbox.message add constraint headers_names_at_most_255_bytes check (
+    headers = '{}' or octet_length(headers::text) <= 255 or outbox.header_names_fit(headers));
+
+-- The place of this moment in the ring, as an expression of constants.
+create function outbox.slot_expression(slots integer, period_seconds integer) returns text
+    language sql immutable strict
+    return format('(floor(date_part(''epoch'', clock_timestamp()) / %s)::bigint %% %s)::smallint', period_seconds, slots);
+
+create function outbox.current_slot() returns smallint
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    slot smallint;
+begin
+    execute 'select ' || (select outbox.slot_expression(ring_slots, ring_period_seconds) from outbox.setting) into slot;
+    return slot;
+end
+$$;
+
+-- The ring's leaves: where the log's rows are, and which leaf takes the new ones. bytes: the rows; 0 in a truncated leaf.
+create view outbox.leaf as
+select l.slot,
+       l.relation,
+       l.slot = (select outbox.current_slot()) as current,
+       pg_catalog.pg_relation_size(l.relation) as bytes,
+       pg_catalog.pg_total_relation_size(l.relation) as total_bytes
+  from (select substring(c.relname from '^message_([0-9]+)$')::integer as slot, c.oid::regclass as relation
+          from pg_catalog.pg_inherits as i
+          join pg_catalog.pg_class as c on c.oid = i.inhrelid
+         where i.inhparent = 'outbox.message'::regclass) as l;
+
+-- Sets how long the ring is and how large a payload may be; null leaves a value as it is. For the owner of the schema.
+-- - ring_slots x ring_period is how long a published message stays at least; the disk needs room for that, and for the backlog.
+-- - A leaf that a shorter ring no longer uses stays until the relay has truncated it; the next call then drops it.
+-- - A lower payload_bytes_max holds for new rows only.
+-- Takes the log's strongest lock for a moment; gives up (55P03) rather than make writers wait for a long transaction.
+create function outbox.configure(ring_slots integer default null, ring_period interval default null, payload_bytes_max integer default null)
+    returns outbox.setting
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
+as $$
+declare
+    setting    outbox.setting;
+    leaf       record;
+    leaf_used  boolean;
+    constraint_name text;
+begin
+    if ring_slots not between 3 and 1000 then
+        raise exception using errcode = 'SG104', message = format('ring_slots is %s, allowed is 3 to 1000', ring_slots);
+    end if;
+    if extract(epoch from ring_period) not between 1 and 604800 or extract(epoch from ring_period) % 1 <> 0 then
+        raise exception using errcode = 'SG104', message = format('ring_period is %s, allowed is 1 second to 7 days, in whole seconds', ring_period);
+    end if;
+    if payload_bytes_max not between 1024 and 134217728 then
+        raise exception using errcode = 'SG104', message = format('payload_bytes_max is %s, allowed is 1024 to 134217728', payload_bytes_max);
+    end if;
+
+    lock table outbox.message in access exclusive mode;
+    update outbox.setting as s
+       set ring_slots = coalesce(configure.ring_slots, s.ring_slots),
+           ring_period_seconds = coalesce(extract(epoch from ring_period)::integer, s.ring_period_seconds),
+           payload_bytes_max = coalesce(configure.payload_bytes_max, s.payload_bytes_max)
+    returning s.* into strict setting;
+
+    -- Without autovacuum: rows are never updated or deleted, and a leaf ends by being truncated.
+    for slot in 0 .. setting.ring_slots - 1 loop
+        continue when to_regclass(format('outbox.message_%s', slot)) is not null;
+        execute format('create table outbox.message_%s partition of outbox.message for values in (%s)
+                        with (autovacuum_enabled = off, toast.autovacuum_enabled = off)', slot, slot);
+        execute format('grant select on outbox.message_%s to sagapost_relay', slot);
+    end loop;
+    for leaf in select slot, relation from outbox.leaf where slot >= setting.ring_slots loop
+        execute format('select exists (select from %s)', leaf.relation) into leaf_used;
+        if not leaf_used then
+            execute format('drop table %s', leaf.relation);
+        end if;
+    end loop;
+    execute format('alter table outbox.message alter column slot set default %s',
+                   outbox.slot_expression(setting.ring_slots, setting.ring_period_seconds));
+
+    for constraint_name in
+        select conname from pg_constraint where conrelid = 'outbox.message'::regclass and conname like 'payload%\_at\_most\_%\_bytes'
+    loop
+        execute format('alter table outbox.message drop constraint %I', constraint_name);
+    end loop;
+    execute format('alter table outbox.message
+                        add constraint payload_at_most_%1$s_bytes check (octet_length(payload::text) <= %1$s) not valid,
+                        add constraint payload_bytes_at_most_%1$s_bytes check (octet_length(payload_bytes) <= %1$s) not valid',
+                   setting.payload_bytes_max);
+    return setting;
+end
+$$;
+
+insert into outbox.setting (ring_slots, ring_period_seconds, payload_bytes_max) values (8, 600, 1048576);
+select outbox.configure();
 
 -- The relay ---------------------------------------------------------------------------------------------------------------------
 
 -- How a type is routed and what happens when the broker does not take a message of it.
 create table outbox.route (
-    type        text primary key,
-    exchange    text,
-    routing_key text,
+    type        text primary key check (octet_length(type) between 1 and 255),
+    exchange    text check (octet_length(exchange) <= 255),
+    routing_key text check (octet_length(routing_key) <= 255),
     order_mode  text not null default 'strict' check (order_mode in ('strict', 'pipelined')),
     on_failure  text not null default 'hold' check (on_failure in ('hold', 'skip'))
 );
@@ -41,7 +188,7 @@ create table outbox.route (
 -- How far a share of the log is published and settled: everything visible in t1, and, while a window is open (t2 is not null), what of
 -- (t1, t2] has an id up to last_id.
 create table outbox.position (
-    share             integer primary key,
+    share             integer primary key check (share >= 0),
     epoch             bigint not null default 0, -- rises when a relay takes over; every write of the position names it
     system_identifier bigint not null,           -- of the server whose xids t1 and t2 are
     database_oid      oid not null,
@@ -53,6 +200,11 @@ create table outbox.position (
     relay             text,                      -- who holds the share: host, pid, started
     updated_at        timestamptz not null default clock_timestamp()
 ) with (fillfactor = 10);
+
+-- The first share begins here: what commits from now on is published.
+insert into outbox.position (share, system_identifier, database_oid, t1)
+select 0, control.system_identifier, (select oid from pg_database where datname = current_database()), pg_current_snapshot()
+  from pg_control_system() as control;
 
 -- Messages set aside so that the log can go on: a full copy, since the log's own row is truncated with its leaf.
 -- Keyed by the log's id: nothing stops two rows of the log from having one message id, and both must be kept.
@@ -99,3 +251,313 @@ create table outbox.intent (
     applied_at timestamptz,
     answer     text
 );
+create index intent_open on outbox.intent (id) where applied_at is null;
+
+-- Wake-up -----------------------------------------------------------------------------------------------------------------------
+
+-- NOTIFY takes a lock of the whole server at commit, so a writer sends it only to a relay that sleeps. A sleeping relay holds the advisory
+-- lock (1397161985, share); a writer tries to share it. Granted: the relay is awake, and cannot go to sleep before this transaction has
+-- ended without looking once more. Refused: the relay sleeps, and gets the notification when this transaction commits.
+-- The lock is tried in the trigger's WHEN, so that the common case costs no call of a function in PL/pgSQL.
+-- `set local sagapost.wakeup = 'off'` skips both: a transaction that has notified cannot be prepared for a two-phase commit. The relay then
+-- finds the message at its next poll.
+create function outbox.wake_relay() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_notify('sagapost_outbox_' || tg_argv[0], '');
+    return null;
+end
+$$;
+
+create trigger wake_relay_0
+    after insert on outbox.message
+    for each statement
+    when (case when current_setting('sagapost.wakeup', true) = 'off' then false
+               else not pg_try_advisory_xact_lock_shared(1397161985, 0) end)
+    execute function outbox.wake_relay('0');
+
+-- Truncation --------------------------------------------------------------------------------------------------------------------
+
+-- Why a leaf must not be truncated now, or null: every row of it has to be settled by every persisted position.
+-- Unsettled is what the end of the window, t2, does not see, and what the window's start, t1, does not see with an id above last_id. No row
+-- below a snapshot's xmax is unseen but those of its xip, so that all four questions are short ranges of the index (xid, id), however
+-- long ago the oldest running transaction began. Bitmap and sequential scans are off: without statistics the planner would read the leaf.
+create function outbox.leaf_refusal(leaf regclass) returns text
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+as $$
+declare
+    pos       outbox.position;
+    unsettled boolean;
+begin
+    if not exists (select from outbox.position) then
+        return 'no_position';
+    end if;
+    for pos in select * from outbox.position loop
+        -- After dump and restore the snapshots are of another server and say nothing about these rows.
+        if pos.system_identifier <> (select system_identifier from pg_control_system())
+            or pos.database_oid <> (select oid from pg_database where datname = current_database()) then
+            return 'position_of_another_server';
+        end if;
+        execute format('select exists (select from only %1$s where xid = any ($1))
+                            or exists (select from only %1$s where xid >= $2)
+                            or exists (select from only %1$s where xid = any ($3) and id > $5)
+                            or exists (select from only %1$s where xid >= $4 and id > $5)', leaf)
+           into unsettled
+          using array(select pg_snapshot_xip(coalesce(pos.t2, pos.t1))),
+                pg_snapshot_xmax(coalesce(pos.t2, pos.t1)),
+                array(select pg_snapshot_xip(pos.t1)),
+                pg_snapshot_xmax(pos.t1),
+                case when pos.t2 is null then 9223372036854775807 else pos.last_id end;
+        if unsettled then
+            return 'unsettled';
+        end if;
+    end loop;
+    return null;
+end
+$$;
+
+-- Empties a leaf of the ring. For the relay, in a transaction of its own that it commits at once, one leaf per transaction; READ COMMITTED, since
+-- with an older snapshot the check after the lock would be blind to what committed before the lock.
+-- Returns truncated | empty | current (it takes new rows) | unsettled | busy (somebody uses it) | no_position | position_of_another_server.
+-- Only truncated changed anything; after all others it is tried again later, and being late breaks nothing.
+create function outbox.truncate_leaf(slot integer) returns text
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    leaf    regclass := (select l.relation from outbox.leaf as l where l.slot = truncate_leaf.slot);
+    refusal text;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception using
+            errcode = 'SG102',
+            message = format('outbox.truncate_leaf works at READ COMMITTED only, and this transaction is %s', upper(current_setting('transaction_isolation')));
+    end if;
+    if leaf is null then
+        raise exception using errcode = 'SG101', message = format('outbox.truncate_leaf: there is no slot %s', coalesce(slot::text, 'null'));
+    end if;
+    if slot = outbox.current_slot() then
+        return 'current';
+    end if;
+    if pg_relation_size(leaf) = 0 then
+        return 'empty';
+    end if;
+    refusal := outbox.leaf_refusal(leaf); -- before the lock, so that a leaf that has to stay is not locked at every try
+    if refusal is not null then
+        return refusal;
+    end if;
+    begin
+        execute format('lock table only %s in access exclusive mode nowait', leaf);
+    exception
+        when lock_not_available then return 'busy';
+    end;
+    refusal := outbox.leaf_refusal(leaf); -- what committed before the lock is seen now, and nothing more can come
+    if refusal is not null then
+        return refusal;
+    end if;
+    execute format('truncate table only %s', leaf);
+    return 'truncated';
+end
+$$;
+
+-- Publishing ----------------------------------------------------------------------------------------------------------------------
+
+create function outbox.refuse_argument(function_name text, problem text) returns void
+    language plpgsql immutable
+as $$
+begin
+    raise exception using errcode = 'SG101', message = format('%s: %s', function_name, problem);
+end
+$$;
+
+-- Waits until no other transaction that serialized this key is open. A statement of its own, before the INSERT takes its id.
+create function outbox.serialize(key text) returns void
+    language plpgsql volatile
+as $$
+begin
+    if key is null then
+        perform outbox.refuse_argument('outbox.publish', 'serialize needs a key');
+    end if;
+    perform pg_advisory_xact_lock(1397161988, hashtext(key));
+end
+$$;
+
+-- Publishes a message when the caller's transaction commits; returns its message id.
+-- exchange null: the configured default; routing_key null: the type; message_id null: a new UUIDv7. The log does not look for a message id used
+-- twice: whoever gives one answers for its being new.
+-- serialize: order by key is kept among transactions that publish with it, also without a row lock of their own (README.md).
+create function outbox.publish(
+    type text, payload jsonb, key text default null, exchange text default null, routing_key text default null,
+    headers jsonb default '{}', message_id uuid default null, mandatory boolean default true, serialize boolean default false,
+    correlation_id text default null, reply_to text default null) returns uuid
+    language plpgsql volatile
+as $$
+declare
+    new_message_id uuid := coalesce(message_id, outbox.uuid_v7());
+begin
+    if type is null or payload is null then
+        perform outbox.refuse_argument('outbox.publish', case when type is null then 'type is null' else 'payload is null' end);
+    end if;
+    if serialize then
+        perform outbox.serialize(key);
+    end if;
+    insert into outbox.message (message_id, type, key, exchange, routing_key, headers, payload, correlation_id, reply_to, mandatory)
+    values (new_message_id, type, key, exchange, routing_key, coalesce(headers, '{}'), payload::json, correlation_id, reply_to,
+            coalesce(mandatory, true));
+    return new_message_id;
+end
+$$;
+
+-- The same with bytes that are not JSON. content_type null: application/octet-stream.
+create function outbox.publish_bytes(
+    type text, payload bytea, content_type text default null, key text default null, exchange text default null, routing_key text default null,
+    headers jsonb default '{}', message_id uuid default null, mandatory boolean default true, serialize boolean default false,
+    correlation_id text default null, reply_to text default null) returns uuid
+    language plpgsql volatile
+as $$
+declare
+    new_message_id uuid := coalesce(message_id, outbox.uuid_v7());
+begin
+    if type is null or payload is null then
+        perform outbox.refuse_argument('outbox.publish_bytes', case when type is null then 'type is null' else 'payload is null' end);
+    end if;
+    if serialize then
+        perform outbox.serialize(key);
+    end if;
+    insert into outbox.message (message_id, type, key, exchange, routing_key, headers, payload_bytes, content_type, correlation_id, reply_to,
+                                mandatory)
+    values (new_message_id, type, key, exchange, routing_key, coalesce(headers, '{}'), payload, content_type, correlation_id, reply_to,
+            coalesce(mandatory, true));
+    return new_message_id;
+end
+$$;
+
+-- Operators -------------------------------------------------------------------------------------------------------------------------
+
+-- Records what an operator wants of a parked message and wakes the relay of its share; returns the intent, whose answer the relay writes.
+create function outbox.intend(verb text, message_id uuid, reason text) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parked    record;
+    intent_id bigint;
+begin
+    select p.share, p.state into parked from outbox.parked as p where p.message_id = intend.message_id
+     order by p.state = 'behind', p.id limit 1;
+    if not found then
+        raise exception using
+            errcode = 'SG105',
+            message = format('no message %s is parked', coalesce(message_id::text, 'null'));
+    end if;
+    if verb = 'requeue' and parked.state = 'behind' then
+        raise exception using
+            errcode = 'SG106',
+            message = format('message %s waits behind an earlier message of its key', message_id),
+            hint = 'Requeue or discard the message of this key that is parked; those behind it follow in order.';
+    end if;
+    insert into outbox.intent (verb, message_id, reason) values (verb, message_id, reason) returning id into intent_id;
+    perform pg_notify('sagapost_outbox_' || parked.share, '');
+    return intent_id;
+end
+$$;
+
+create function outbox.requeue(message_id uuid, reason text default null) returns bigint
+    language sql volatile
+    return outbox.intend('requeue', message_id, reason);
+
+create function outbox.discard(message_id uuid, reason text default null) returns bigint
+    language sql volatile
+    return outbox.intend('discard', message_id, reason);
+
+-- What one sees ---------------------------------------------------------------------------------------------------------------------
+
+-- Rows that committed and are not settled, by share. With rows_max the count stops there, and oldest_age is the oldest of those counted, from
+-- the oldest transactions on; without, all are read. By the persisted position, which trails the relay by what is in flight.
+create function outbox.backlog_at_most(rows_max bigint default null) returns table (share integer, rows bigint, oldest_age interval)
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+as $$
+declare
+    pos outbox.position;
+begin
+    for pos in select p.* from outbox.position as p order by p.share loop
+        return query execute
+            'select $1, count(*), coalesce(clock_timestamp() - min(created_at), interval ''0'')
+               from (select created_at from outbox.message where xid = any ($2)
+                     union all
+                     select created_at from outbox.message where xid >= $3
+                     union all
+                     select created_at from outbox.message where xid = any ($4) and id > $6 and pg_visible_in_snapshot(xid, $7)
+                     union all
+                     select created_at from outbox.message where xid >= $5 and id > $6 and pg_visible_in_snapshot(xid, $7)
+                     limit $8) as unsettled'
+            using pos.share,
+                  array(select pg_snapshot_xip(coalesce(pos.t2, pos.t1))),
+                  pg_snapshot_xmax(coalesce(pos.t2, pos.t1)),
+                  array(select pg_snapshot_xip(pos.t1)),
+                  pg_snapshot_xmax(pos.t1),
+                  case when pos.t2 is null then 9223372036854775807 else pos.last_id end,
+                  coalesce(pos.t2, pos.t1),
+                  rows_max;
+    end loop;
+end
+$$;
+
+create view outbox.backlog as select share, rows, oldest_age from outbox.backlog_at_most();
+
+-- Set aside, by share, state and reason.
+create view outbox.parked_summary as
+select share, state, reason, count(*) as rows, min(parked_at) as oldest_parked_at, min(next_attempt_at) as next_attempt_at
+  from outbox.parked
+ group by share, state, reason;
+
+-- The relays: owned is whether a living connection holds the share's lock, (1397161986, share), whoever the position names.
+create view outbox.status as
+select p.share, p.relay, p.epoch, p.updated_at, p.t2 is not null as window_open, p.last_id, p.last_id_ever,
+       exists (select from pg_catalog.pg_locks as l
+                where l.locktype = 'advisory' and l.classid = 1397161986 and l.objid::bigint = p.share and l.objsubid = 2 and l.granted
+                  and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())) as owned
+  from outbox.position as p;
+
+-- Who may what ----------------------------------------------------------------------------------------------------------------------
+
+revoke all on all functions in schema outbox from public;
+
+-- Writers: everything of a message but its place in the log. saga-worker writes commands and replies.
+grant insert (message_id, created_at, type, key, exchange, routing_key, headers, payload, payload_bytes, content_type, correlation_id,
+              reply_to, mandatory)
+   on outbox.message to sagapost_writer, sagapost_worker;
+grant usage on sequence outbox.message_id_seq to sagapost_writer, sagapost_worker;
+grant execute on function
+    outbox.publish(text, jsonb, text, text, text, jsonb, uuid, boolean, boolean, text, text),
+    outbox.publish_bytes(text, bytea, text, text, text, text, jsonb, uuid, boolean, boolean, text, text),
+    outbox.refuse_argument(text, text), outbox.serialize(text), outbox.header_names_fit(jsonb)
+   to sagapost_writer, sagapost_worker;
+
+-- The relay. It ends a silent predecessor's connection too, for which all relays of a database log in as one role.
+grant select on outbox.message, outbox.message_id_seq to sagapost_relay;
+grant select, update on outbox.position to sagapost_relay;
+grant select, insert, update, delete on outbox.parked to sagapost_relay;
+grant select, update (applied_at, answer) on outbox.intent to sagapost_relay;
+grant execute on function outbox.truncate_leaf(integer) to sagapost_relay;
+
+grant execute on function outbox.intend(text, uuid, text), outbox.requeue(uuid, text), outbox.discard(uuid, text) to sagapost_operator;
+grant select on outbox.parked, outbox.intent to sagapost_operator;
+
+-- Those who look on see no payload and no header: they may hold personal data.
+grant select (id, message_id, share, holds, created_at, type, key, exchange, routing_key, content_type, correlation_id, reply_to, mandatory, state,
+              reason, detail, attempts, parked_at, next_attempt_at)
+   on outbox.parked to sagapost_reader;
+grant select on outbox.intent to sagapost_reader;
+grant select on outbox.setting, outbox.route, outbox.position, outbox.leaf, outbox.backlog, outbox.parked_summary, outbox.status
+   to sagapost_relay, sagapost_operator, sagapost_reader;
+grant execute on function outbox.current_slot(), outbox.slot_expression(integer, integer), outbox.backlog_at_most(bigint)
+   to sagapost_relay, sagapost_operator, sagapost_reader;
