@@ -2,18 +2,27 @@
  * --help and the README's line.
  *
  *     static const struct setting relay_settings[] = {
- *         {"window", SETTING_COUNT, "2000", 1, 65535, SETTING_RELOAD, "messages in flight,
- * unconfirmed"},
+ *         {"window", SETTING_COUNT, "2000", 1, 65535, SETTING_RELOAD, "messages in flight"},
  *         ...
  *         {0}};
  *
  * `window` is --window on the command line, SAGAPOST_WINDOW in the environment, `window = ` in the
- * file that --config names (INI; sections are allowed and only group). Flags beat variables beat
- * file beats default. A key nobody knows, or a value out of its range, is ERROR_USAGE naming the
- * key, where it came from, the value and what is allowed; the program exits with 2. SETTING_SECRET:
- * never printed by anything here, and refused as a flag's literal value where it holds a password
- * (`--postgres` and `--amqp` may carry URIs; a password in them is refused on the command line,
- * where ps shows it, and taken from the variable or the file). */
+ * file that --config (or SAGAPOST_CONFIG) names. Flags beat variables beat file beats default.
+ *
+ * Flags: `--window 100`, `--window=100`; a flag of type BOOL stands alone or has its value behind
+ * '=' (`--amqp-verify=off`); `--` ends the flags. Variables: an empty one counts as not given, and
+ * one that is no setting of this program is left alone, as programs share an environment. File:
+ * INI; sections are allowed and only group; comments are lines that begin with # or ; and nothing
+ * else is a comment, so that a password may hold any character.
+ *
+ * A flag or a key nobody knows, a key given twice, a value out of its range, a required setting
+ * that is missing: ERROR_USAGE, RETRY_NEVER, naming the setting, where it came from, the value,
+ * what is allowed and the nearest name; the program exits with 2. A value is checked even where a
+ * stronger source overrules it.
+ *
+ * SETTING_SECRET: never printed by anything here, and refused on the command line where it holds a
+ * password (`--postgres` and `--amqp` may carry URIs; ps shows them to everybody), but taken from
+ * the variable or the file. */
 #ifndef SAGAPOST_RUNTIME_CONFIG_H
 #define SAGAPOST_RUNTIME_CONFIG_H
 
@@ -30,7 +39,8 @@ enum setting_type {
     SETTING_BOOL,    /* on, off, true, false, yes, no, 1, 0 */
     SETTING_CHOICE,  /* one of `choices`, a list separated by '|' */
     SETTING_URI,     /* amqp:// or amqps:// */
-    SETTING_ADDRESS, /* HOST:PORT, [V6]:PORT, or :PORT for loopback */
+    SETTING_ADDRESS, /* HOST:PORT, [V6]:PORT, *:PORT for every interface, :PORT for loopback; see
+                        address.h */
 };
 
 #define SETTING_RELOAD   1u /* taken over on SIGHUP */
@@ -41,37 +51,51 @@ struct setting {
     const char *name;
     enum setting_type type;
     const char *default_value; /* NULL: unset */
-    int64_t least, most;
+    int64_t least, most;       /* both 0: no range */
     unsigned flags;
-    const char *help;
+    const char *help; /* one line */
     const char *choices;
 };
 
 struct config;
 
-/* `tables`: NULL-terminated list of setting tables (a program's own and those shared).
- * `config_positional` gives what is left over: words that are not flags. --help and --version are
- * not handled here: config_wants_help / config_wants_version. */
+/* `tables`: NULL-terminated list of setting tables (a program's own and those shared), which stay
+ * the caller's. */
 int config_create(struct config **ret_config, const struct setting *const *tables,
                   struct error *error) MUST_CHECK;
-void config_destroy(struct config *config);
+void config_destroy(struct config *config); /* NULL is fine */
+
+/* Once. --help (-h) and --version win over every mistake: then nothing else is read, and the caller
+ * prints what was wished. argv stays the caller's and must live as long as the config. */
 int config_load(struct config *config, int argc, char **argv, char **environment,
                 struct error *error) MUST_CHECK;
-int config_reload(struct config *config, struct error *error)
-    MUST_CHECK; /* file again; only SETTING_RELOAD rows change, and not those a flag or a variable
-                   gave; all or nothing */
+/* The file again; only SETTING_RELOAD rows change, and not those a flag or a variable gave; all or
+ * nothing. Texts of those rows that were handed out before are gone. Without a file: nothing. */
+int config_reload(struct config *config, struct error *error) MUST_CHECK;
+/* After config_reload: names of other rows that the file gives another value now, which waits for a
+ * restart, separated by ", "; NULL: none. */
+const char *config_reload_ignored(const struct config *config);
 
 bool config_wants_help(const struct config *config);
 bool config_wants_version(const struct config *config);
+/* The words that are not flags, in order; returns their number. */
 int config_positional(const struct config *config, const char *const **ret_words);
 const char *config_file(const struct config *config);
 
-const char *config_text(const struct config *config, const char *name); /* NULL: unset */
-int64_t config_count(const struct config *config, const char *name);    /* COUNT, BYTES */
-int64_t config_us(const struct config *config, const char *name); /* MILLIS, in microseconds */
+/* Asking for a name that is in no table, or as another type, is a bug and asserts. */
+const char *config_text(const struct config *config,
+                        const char *name);                           /* of any type; NULL: unset */
+int64_t config_count(const struct config *config, const char *name); /* COUNT, BYTES */
+int64_t config_us(const struct config *config, const char *name);    /* MILLIS, in microseconds */
 bool config_bool(const struct config *config, const char *name);
-bool config_is_set(const struct config *config,
-                   const char *name); /* given by somebody, not by default */
+/* Given by somebody, not by default. */
+bool config_is_set(const struct config *config, const char *name);
+
+/* Every setting somebody gave, for the log: `text` is NULL for secrets; `source` is "flag",
+ * "variable" or "file". */
+typedef void config_given_callback(void *data, const char *name, const char *text,
+                                   const char *source);
+void config_each_given(const struct config *config, config_given_callback *callback, void *data);
 
 void config_print_help(const struct config *config, FILE *out, const char *usage);
 void config_print_markdown(const struct config *config, FILE *out); /* the README's table */
