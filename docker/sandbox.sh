@@ -192,7 +192,7 @@ read_ports() {
 write_env() {
     {
         echo "SAGAPOST_POSTGRES='host=127.0.0.1 port=$PGPORT user=postgres dbname=postgres'"
-        echo "SAGAPOST_AMQP=amqp://guest:guest@127.0.0.1:$AMQP_PORT/"
+        echo "SAGAPOST_AMQP=amqp://guest:guest@127.0.0.1:$AMQP_PORT/%2f"
         echo "PGHOST=127.0.0.1"
         echo "PGPORT=$PGPORT"
         echo "PGUSER=postgres"
