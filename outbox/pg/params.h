@@ -7,7 +7,8 @@
  *     pg_params_array_end(&params);
  *
  * Order is $1, $2, ... Growth has a limit (64 MiB) and a sticky failure that pg_session_send
- * reports. An array may be empty. */
+ * reports. An array may be empty. A statement gets parameters of the same types each time, since
+ * it is prepared with those of its first use. */
 #ifndef SAGAPOST_PG_PARAMS_H
 #define SAGAPOST_PG_PARAMS_H
 
@@ -38,7 +39,9 @@ struct pg_params {
     size_t offsets[PG_PARAMS_MAX];
     int lengths[PG_PARAMS_MAX]; /* -1: NULL */
     int formats[PG_PARAMS_MAX];
-    size_t array_start; /* of the open array; 0: none */
+    bool array_open;
+    bool array_nulls; /* of the open array */
+    enum pg_type array_item_type;
     int array_items;
 };
 
@@ -47,6 +50,7 @@ void pg_params_free(struct pg_params *params);
 void pg_params_reset(struct pg_params *params);
 
 void pg_params_null(struct pg_params *params, enum pg_type type);
+void pg_params_null_array(struct pg_params *params, enum pg_type item_type);
 void pg_params_bool(struct pg_params *params, bool value);
 void pg_params_int4(struct pg_params *params, int32_t value);
 void pg_params_int8(struct pg_params *params, int64_t value);
@@ -57,7 +61,7 @@ void pg_params_text(struct pg_params *params, const char *text); /* NULL: SQL NU
 void pg_params_bytes(struct pg_params *params, enum pg_type type, const void *bytes,
                      size_t count); /* TEXT, JSON, JSONB (text given), BYTEA */
 /* In text format, its type left to the server: for pg_snapshot, xid8 and other types without a line
- * above. */
+ * above. NULL: SQL NULL. */
 void pg_params_untyped(struct pg_params *params, const char *text);
 
 void pg_params_array_begin(struct pg_params *params, enum pg_type item_type);
@@ -71,5 +75,10 @@ void pg_params_item_bytes(struct pg_params *params, const void *bytes,
                           size_t count); /* text, json, jsonb, bytea by the array's type */
 void pg_params_item_text(struct pg_params *params, const char *text); /* NULL: SQL NULL */
 void pg_params_array_end(struct pg_params *params);
+
+/* For this folder: where each value is (NULL: SQL NULL), as libpq wants it, good until the next
+ * change of `params` (which may be NULL). ERROR_LIMIT: the sticky failure. */
+int pg_params_values(const struct pg_params *params, const char *values[PG_PARAMS_MAX],
+                     struct error *error) MUST_CHECK;
 
 #endif

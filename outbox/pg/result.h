@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* libpq's own PGresult, under the tag libpq gives it. */
 struct pg_result;
 
 int pg_result_rows(const struct pg_result *result);
@@ -39,10 +40,10 @@ static inline void pg_result_freep(struct pg_result **result)
     pg_result_free(*result);
 }
 
-/* The class of a SQLSTATE: 40001, 40P01 now; 55P03, 53xxx, 57014 later; 08xxx, 57P0x, 25006 (a
- * primary that no longer is) reconnect; 28xxx, 3D000 never (said once, retried all the same by a
- * session); 22xxx, 23xxx poison; SGxxx refused by a rule (poison); anything else a bug. Source:
- * PostgreSQL's Appendix A. */
+/* The class of a SQLSTATE: 40001, 40P01 now; 55P03, 53xxx, 57014, 58xxx later; 08xxx, 57P0x, 25006
+ * (a primary that no longer is) reconnect; 28xxx, 3D000, 42501 never (said once, retried all the
+ * same by a session); 22xxx, 23xxx, 54xxx poison; SGxxx refused by a rule (poison, with code
+ * ERROR_REFUSED); anything else a bug. Source: PostgreSQL's Appendix A. */
 enum error_retry pg_classify_sqlstate(const char *sqlstate);
 
 #endif

@@ -1,0 +1,150 @@
+#include "tests/unit/pg/pg_test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *test_conninfo(void)
+{
+    const char *conninfo = getenv("SAGAPOST_TEST_POSTGRES");
+    return conninfo != NULL && conninfo[0] != '\0' ? conninfo : NULL;
+}
+
+static void on_up(void *data, struct pg_session *session)
+{
+    struct fixture *fixture = data;
+    assert_ptr_equal(session, fixture->session);
+    assert_true(pg_session_is_up(session));
+    assert_int_equal(pg_session_attempts(session), 0);
+    fixture->ups++;
+    if (fixture->then_up != NULL)
+        fixture->then_up(fixture);
+}
+
+static void on_down(void *data, struct pg_session *session, const struct error *why)
+{
+    struct fixture *fixture = data;
+    assert_ptr_equal(session, fixture->session);
+    assert_false(pg_session_is_up(session));
+    assert_int_equal(pg_session_pending(session), 0); /* all callbacks came before */
+    assert_false(fixture->destroyed);
+    fixture->downs++;
+    fixture->why = *why;
+    if (fixture->then_down != NULL)
+        fixture->then_down(fixture);
+}
+
+static void on_notify(void *data, struct pg_session *session, const char *channel,
+                      const char *payload)
+{
+    struct fixture *fixture = data;
+    assert_ptr_equal(session, fixture->session);
+    assert_string_equal(channel, "sagapost_test");
+    fixture->notifications++;
+    snprintf(fixture->payload, sizeof(fixture->payload), "%s", payload);
+}
+
+static void on_notice(void *data, const char *message)
+{
+    struct fixture *fixture = data;
+    fixture->notices++;
+    snprintf(fixture->notice, sizeof(fixture->notice), "%s", message);
+}
+
+void fixture_start(struct fixture *fixture, const char *conninfo)
+{
+    struct error error;
+
+    fixture->options.conninfo = conninfo;
+    fixture->options.application_name = "sagapost test";
+    if (fixture->options.connect_timeout_us == 0)
+        fixture->options.connect_timeout_us = 5 * US_PER_S;
+    fixture->options.backoff_base_us = 2 * US_PER_MS;
+    fixture->options.backoff_cap_us = 100 * US_PER_MS;
+    fixture->options.on_up = on_up;
+    fixture->options.on_down = on_down;
+    fixture->options.on_notify = on_notify;
+    fixture->options.on_notice = on_notice;
+    fixture->options.data = fixture;
+    if (fixture->loop == NULL)
+        assert_int_equal(loop_create(&fixture->loop, &clock_system, &error), 0);
+    if (pg_session_create(&fixture->session, fixture->loop, &fixture->options, &error) < 0)
+        fail_msg("%s", error.message);
+    pg_session_start(fixture->session);
+}
+
+void fixture_stop(struct fixture *fixture)
+{
+    if (!fixture->destroyed)
+        pg_session_destroy(fixture->session);
+    loop_destroy(fixture->loop);
+    for (int i = 0; i < fixture->asked; i++)
+        pg_result_free(fixture->answers[i].result);
+}
+
+static void on_answer(void *data, struct pg_result *result, const struct error *failure)
+{
+    struct answer *answer = data;
+    struct fixture *fixture = answer->fixture;
+
+    assert_int_equal(answer->number, fixture->answered); /* in the order asked, each once */
+    fixture->order[fixture->answered++] = answer->number;
+    if (failure != NULL) {
+        assert_null(result);
+        assert_true(failure->code < 0);
+        answer->failure = *failure;
+    } else if (!answer->is_sync) {
+        assert_non_null(result);
+        answer->result = pg_result_keep(result);
+    } else {
+        assert_null(result);
+    }
+    if (answer->then != NULL)
+        answer->then(fixture);
+}
+
+static struct answer *next_answer(struct fixture *fixture)
+{
+    assert_true(fixture->asked < (int)(sizeof(fixture->answers) / sizeof(fixture->answers[0])));
+    struct answer *answer = &fixture->answers[fixture->asked];
+    answer->fixture = fixture;
+    answer->number = fixture->asked++;
+    return answer;
+}
+
+int ask(struct fixture *fixture, const struct pg_statement *statement,
+        const struct pg_params *params)
+{
+    struct error error;
+    struct answer *answer = next_answer(fixture);
+    if (pg_session_send(fixture->session, statement, params, on_answer, answer, &error) < 0)
+        fail_msg("%s", error.message);
+    return answer->number;
+}
+
+int ask_text(struct fixture *fixture, const char *sql)
+{
+    struct error error;
+    struct answer *answer = next_answer(fixture);
+    if (pg_session_send_text(fixture->session, sql, on_answer, answer, &error) < 0)
+        fail_msg("%s", error.message);
+    return answer->number;
+}
+
+int ask_sync(struct fixture *fixture)
+{
+    struct error error;
+    struct answer *answer = next_answer(fixture);
+    answer->is_sync = true;
+    if (pg_session_sync(fixture->session, on_answer, answer, &error) < 0)
+        fail_msg("%s", error.message);
+    return answer->number;
+}
+
+struct answer *ask_and_wait(struct fixture *fixture, const char *sql)
+{
+    int number = ask_text(fixture, sql);
+    int sync = ask_sync(fixture);
+    turn_until(fixture, fixture->answered > sync);
+    return &fixture->answers[number];
+}

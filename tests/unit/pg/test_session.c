@@ -1,0 +1,714 @@
+/* The session against a real PostgreSQL (SAGAPOST_TEST_POSTGRES). */
+#include "outbox/pg/client.h"
+#include "tests/unit/pg/pg_test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct pg_statement add_one = {"test_add_one", "select $1::bigint + 1"};
+static const struct pg_statement divide = {"test_divide", "select 1 / $1::int"};
+static const struct pg_statement no_such_table = {"test_no_table", "select * from public.nowhere"};
+static const struct pg_statement maybe_table = {"test_maybe",
+                                                "select count(*) from public.sagapost_maybe"};
+
+static int setup(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    fixture_start(fixture, test_conninfo());
+    turn_until(fixture, fixture->ups == 1);
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture_stop(*state);
+    free(*state);
+    return 0;
+}
+
+/* Runs `sql` from outside. */
+static void aside(const char *sql)
+{
+    struct pg_client *client = NULL;
+    struct error error;
+    if (pg_client_connect(&client, test_conninfo(), "aside", 5 * US_PER_S, &error) < 0 ||
+        pg_client_script(client, sql, &error) < 0)
+        fail_msg("%s", error.message);
+    pg_client_close(client);
+}
+
+static int ask_int(struct fixture *fixture, const struct pg_statement *statement, int64_t value,
+                   bool wide)
+{
+    struct pg_params params;
+    pg_params_init(&params);
+    if (wide)
+        pg_params_int8(&params, value);
+    else
+        pg_params_int4(&params, (int32_t)value);
+    int number = ask(fixture, statement, &params);
+    pg_params_free(&params);
+    return number;
+}
+
+static void settings_hold(void **state)
+{
+    struct fixture *fixture = *state;
+    struct answer *answer = ask_and_wait(
+        fixture, "select current_setting('search_path'), current_setting('client_encoding'),"
+                 " current_setting('DateStyle'), current_setting('default_transaction_isolation'),"
+                 " current_setting('application_name'), current_setting('jit'),"
+                 " current_setting('client_connection_check_interval')");
+    assert_non_null(answer->result);
+    assert_string_equal(pg_text(answer->result, 0, 0), "");
+    assert_string_equal(pg_text(answer->result, 0, 1), "UTF8");
+    assert_memory_equal(pg_text(answer->result, 0, 2), "ISO", 3);
+    assert_string_equal(pg_text(answer->result, 0, 3), "read committed");
+    assert_string_equal(pg_text(answer->result, 0, 4), "sagapost test");
+    assert_string_equal(pg_text(answer->result, 0, 5), "off");
+    assert_string_equal(pg_text(answer->result, 0, 6), "5s");
+    assert_true(pg_session_server_version(fixture->session) >= 140000);
+    assert_true(pg_session_backend_pid(fixture->session) > 0);
+}
+
+static void the_users_options_win(void **state)
+{
+    (void)state;
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    char conninfo[1024];
+    snprintf(conninfo, sizeof(conninfo),
+             "%s application_name=mine options='-c statement_timeout=777 -c search_path=public "
+             "-c jit=on'",
+             test_conninfo());
+    fixture->options.statement_timeout_us = 5 * US_PER_S;
+    fixture->options.lock_timeout_us = 1500; /* rounds up to 2 ms */
+    fixture_start(fixture, conninfo);
+    turn_until(fixture, fixture->ups == 1);
+    struct answer *answer = ask_and_wait(
+        fixture, "select current_setting('statement_timeout'), current_setting('lock_timeout'),"
+                 " current_setting('search_path'), current_setting('application_name'),"
+                 " current_setting('jit')");
+    assert_string_equal(pg_text(answer->result, 0, 0), "777ms");
+    assert_string_equal(pg_text(answer->result, 0, 1), "2ms");
+    assert_string_equal(pg_text(answer->result, 0, 2), ""); /* our statements rest on it */
+    assert_string_equal(pg_text(answer->result, 0, 3), "mine");
+    assert_string_equal(pg_text(answer->result, 0, 4), "on");
+    fixture_stop(fixture);
+    free(fixture);
+}
+
+static void many_groups_in_one_go(void **state)
+{
+    struct fixture *fixture = *state;
+    int last = 0;
+    for (int64_t i = 0; i < 200; i++) {
+        ask_int(fixture, &add_one, i, true);
+        if (i % 5 == 4)
+            last = ask_sync(fixture);
+    }
+    turn_until(fixture, fixture->answered > last);
+    int64_t next = 1;
+    for (int i = 0; i < fixture->asked; i++) {
+        assert_int_equal(fixture->answers[i].failure.code, 0);
+        if (!fixture->answers[i].is_sync)
+            assert_int_equal(pg_int(fixture->answers[i].result, 0, 0), next++);
+    }
+    /* Prepared once, however often it was used. */
+    struct answer *answer = ask_and_wait(
+        fixture, "select count(*), sum(generic_plans + custom_plans) > 0"
+                 " from pg_catalog.pg_prepared_statements where name = 'test_add_one'");
+    assert_int_equal(pg_int(answer->result, 0, 0), 1);
+}
+
+static void an_error_ends_its_group_alone(void **state)
+{
+    struct fixture *fixture = *state;
+    ask_int(fixture, &add_one, 1, true); /* 0 */
+    ask_int(fixture, &divide, 0, false); /* 1 fails */
+    ask_int(fixture, &add_one, 2, true); /* 2 not run */
+    ask_text(fixture, "select 1");       /* 3 not run */
+    ask_sync(fixture);                   /* 4 the first failure */
+    ask_int(fixture, &add_one, 5, true); /* 5 runs */
+    ask_int(fixture, &divide, 1, false); /* 6 runs: its Parse had been answered */
+    int last = ask_sync(fixture);        /* 7 */
+    turn_until(fixture, fixture->answered > last);
+    struct answer *a = fixture->answers;
+    assert_int_equal(a[0].failure.code, 0);
+    assert_string_equal(a[1].failure.sqlstate, "22012");
+    assert_int_equal(a[1].failure.retry, RETRY_POISON);
+    for (int i = 2; i <= 3; i++) {
+        assert_int_equal(a[i].failure.code, ERROR_STATE);
+        assert_int_equal(a[i].failure.retry, RETRY_POISON);
+        assert_non_null(strstr(a[i].failure.message, "pipeline_aborted"));
+        assert_non_null(strstr(a[i].failure.message, "division by zero"));
+    }
+    assert_string_equal(a[4].failure.sqlstate, "22012");
+    assert_int_equal(pg_int(a[5].result, 0, 0), 6);
+    assert_int_equal(pg_int(a[6].result, 0, 0), 1);
+    assert_int_equal(a[7].failure.code, 0);
+    assert_true(pg_session_is_up(fixture->session));
+}
+
+/* The hard case of preparing: its Parse is in a group that is aborted before it, or is itself
+ * refused, while later groups with the same statement are on the way. */
+static void a_parse_that_never_was(void **state)
+{
+    struct fixture *fixture = *state;
+    aside("drop table if exists public.sagapost_maybe; create table public.sagapost_maybe (x int)");
+    ask_text(fixture, "select 1/0");
+    ask(fixture, &maybe_table, NULL); /* 1: aborted, never parsed */
+    ask_sync(fixture);
+    ask(fixture, &maybe_table, NULL); /* 3: works all the same */
+    int last = ask_sync(fixture);
+    turn_until(fixture, fixture->answered > last);
+    assert_int_equal(fixture->answers[1].failure.code, ERROR_STATE);
+    assert_int_equal(fixture->answers[3].failure.code, 0);
+
+    ask(fixture, &no_such_table, NULL); /* 5: its Parse is refused: its own error, not "aborted" */
+    ask(fixture, &no_such_table, NULL); /* 6: aborted */
+    ask_sync(fixture);                  /* 7 */
+    ask(fixture, &no_such_table, NULL); /* 8: sent unprepared; refused for the same reason */
+    last = ask_sync(fixture);
+    turn_until(fixture, fixture->answered > last);
+    assert_string_equal(fixture->answers[5].failure.sqlstate, "42P01");
+    assert_int_equal(fixture->answers[5].failure.code, ERROR_POSTGRES);
+    assert_int_equal(fixture->answers[6].failure.code, ERROR_STATE);
+    assert_string_equal(fixture->answers[7].failure.sqlstate, "42P01");
+    assert_string_equal(fixture->answers[8].failure.sqlstate, "42P01");
+
+    /* Once nothing is on the way it is prepared at last. */
+    ask(fixture, &maybe_table, NULL);
+    last = ask_sync(fixture);
+    turn_until(fixture, fixture->answered > last);
+    struct answer *answer =
+        ask_and_wait(fixture, "select count(*) from pg_catalog.pg_prepared_statements"
+                              " where name in ('test_maybe', 'test_no_table')");
+    assert_int_equal(pg_int(answer->result, 0, 0), 1);
+}
+
+static void a_failed_transaction_wants_a_rollback(void **state)
+{
+    struct fixture *fixture = *state;
+    ask_text(fixture, "begin");
+    ask_int(fixture, &divide, 0, false);
+    ask_text(fixture, "commit");
+    ask_sync(fixture);
+    ask_text(fixture, "rollback");
+    ask_text(fixture, "select pg_catalog.pg_current_xact_id_if_assigned() is null");
+    int last = ask_sync(fixture);
+    turn_until(fixture, fixture->answered > last);
+    assert_int_equal(fixture->answers[0].failure.code, 0);
+    assert_string_equal(fixture->answers[1].failure.sqlstate, "22012");
+    assert_int_equal(fixture->answers[2].failure.code, ERROR_STATE);
+    assert_int_equal(fixture->answers[4].failure.code, 0);
+    assert_true(pg_bool(fixture->answers[5].result, 0, 0));
+}
+
+static void a_stale_plan_is_a_reconnect(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct pg_statement all = {"test_all", "select * from public.sagapost_stale"};
+    aside("drop table if exists public.sagapost_stale; create table public.sagapost_stale (x int)");
+    ask(fixture, &all, NULL);
+    int last = ask_sync(fixture);
+    turn_until(fixture, fixture->answered > last);
+    aside("alter table public.sagapost_stale add y int");
+    ask(fixture, &all, NULL); /* 2 */
+    ask_sync(fixture);
+    turn_until(fixture, fixture->ups == 2);
+    assert_int_equal(fixture->answers[2].failure.retry, RETRY_RECONNECT);
+    ask(fixture, &all, NULL); /* 4 */
+    last = ask_sync(fixture);
+    turn_until(fixture, fixture->answered > last);
+    assert_int_equal(pg_result_columns(fixture->answers[4].result), 2);
+    aside("drop table public.sagapost_stale");
+}
+
+/* Losing ------------------------------------------------------------------------------------- */
+
+static void terminate(struct fixture *fixture)
+{
+    char sql[100];
+    snprintf(sql, sizeof(sql), "select pg_terminate_backend(%d)",
+             pg_session_backend_pid(fixture->session));
+    aside(sql);
+}
+
+static void terminated_while_requests_are_open(void **state)
+{
+    struct fixture *fixture = *state;
+    ask_int(fixture, &add_one, 1, true); /* 0 */
+    ask_sync(fixture);                   /* 1 */
+    ask_text(fixture, "begin");
+    ask_text(fixture, "select pg_sleep(60)"); /* 3 */
+    ask_text(fixture, "commit");              /* 4: whether it took place is unknown */
+    ask_sync(fixture);
+    turn_until(fixture,
+               fixture->answered == 2); /* that of BEGIN waits on the server for the group */
+    terminate(fixture);
+    turn_until(fixture, fixture->ups == 2);
+    assert_int_equal(fixture->answered, 6);
+    assert_int_equal(fixture->downs, 1);
+    assert_string_equal(fixture->answers[3].failure.sqlstate, "57P01");
+    for (int i = 3; i < 6; i++)
+        assert_int_equal(fixture->answers[i].failure.retry, RETRY_RECONNECT);
+    assert_string_equal(fixture->why.sqlstate, "57P01");
+    /* The new connection knows nothing of the old one's prepared statements. */
+    ask_int(fixture, &add_one, 41, true);
+    int last = ask_sync(fixture);
+    turn_until(fixture, fixture->answered > last);
+    assert_int_equal(pg_int(fixture->answers[6].result, 0, 0), 42);
+}
+
+static void terminated_while_idle(void **state)
+{
+    struct fixture *fixture = *state;
+    terminate(fixture);
+    turn_until(fixture, fixture->ups == 2);
+    assert_int_equal(fixture->downs, 1);
+    assert_string_equal(fixture->why.sqlstate, "57P01"); /* it comes as a notice */
+    assert_int_equal(fixture->notices, 0);
+}
+
+static void idle_in_transaction_is_ended(void **state)
+{
+    (void)state;
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    fixture->options.idle_transaction_timeout_us = 30 * US_PER_MS;
+    fixture_start(fixture, test_conninfo());
+    turn_until(fixture, fixture->ups == 1);
+    ask_and_wait(fixture, "begin");
+    turn_until(fixture, fixture->ups == 2);
+    assert_string_equal(fixture->why.sqlstate, "25P03");
+    assert_int_equal(fixture->why.retry, RETRY_RECONNECT);
+    fixture_stop(fixture);
+    free(fixture);
+}
+
+static void statement_timeout_is_later(void **state)
+{
+    (void)state;
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    fixture->options.statement_timeout_us = 30 * US_PER_MS;
+    fixture_start(fixture, test_conninfo());
+    turn_until(fixture, fixture->ups == 1);
+    struct answer *answer = ask_and_wait(fixture, "select pg_sleep(60)");
+    assert_string_equal(answer->failure.sqlstate, "57014");
+    assert_int_equal(answer->failure.retry, RETRY_LATER);
+    assert_true(pg_session_is_up(fixture->session));
+    fixture_stop(fixture);
+    free(fixture);
+}
+
+static void reconnect_now(struct fixture *fixture)
+{
+    int before = fixture->answered;
+    pg_session_reconnect(fixture->session, "because the test says so");
+    assert_false(pg_session_is_up(fixture->session));
+    assert_int_equal(fixture->answered, before); /* nobody is called from within */
+    pg_session_reconnect(fixture->session, "twice is once");
+    struct error error;
+    assert_int_equal(pg_session_send_text(fixture->session, "select 1", NULL, NULL, &error),
+                     ERROR_STATE);
+    assert_int_equal(pg_session_sync(fixture->session, NULL, NULL, &error), ERROR_STATE);
+}
+
+static void reconnect_from_outside(void **state)
+{
+    struct fixture *fixture = *state;
+    ask_text(fixture, "select 1");
+    ask_sync(fixture);
+    reconnect_now(fixture);
+    turn_until(fixture, fixture->ups == 2);
+    assert_int_equal(fixture->answered, 2);
+    assert_int_equal(fixture->downs, 1);
+    assert_string_equal(fixture->why.message, "because the test says so");
+    assert_int_equal(fixture->answers[0].failure.retry, RETRY_RECONNECT);
+}
+
+static void reconnect_within_a_callback(void **state)
+{
+    struct fixture *fixture = *state;
+    int first = ask_text(fixture, "select generate_series(1, 1000)");
+    fixture->answers[first].then = reconnect_now;
+    ask_text(fixture, "select 2");
+    ask_sync(fixture);
+    turn_until(fixture, fixture->ups == 2);
+    assert_int_equal(pg_result_rows(fixture->answers[0].result), 1000); /* kept, still good */
+    assert_int_equal(fixture->answers[1].failure.retry, RETRY_RECONNECT);
+    assert_int_equal(fixture->answers[2].failure.retry, RETRY_RECONNECT);
+    assert_int_equal(fixture->downs, 1);
+}
+
+static void destroy_now(struct fixture *fixture)
+{
+    pg_session_destroy(fixture->session);
+    fixture->destroyed = true;
+    assert_int_equal(fixture->answered, fixture->asked);
+}
+
+static void destroy_within_a_callback(void **state)
+{
+    struct fixture *fixture = *state;
+    int first = ask_text(fixture, "select 1");
+    fixture->answers[first].then = destroy_now;
+    ask_text(fixture, "select 2");
+    ask_sync(fixture);
+    turn_until(fixture, fixture->destroyed);
+    assert_int_equal(fixture->answers[1].failure.code, ERROR_STATE);
+    assert_int_equal(fixture->answers[1].failure.retry, RETRY_RECONNECT);
+    assert_int_equal(fixture->downs, 0);
+}
+
+static void destroy_while_the_lost_are_told(void **state)
+{
+    struct fixture *fixture = *state;
+    ask_text(fixture, "select pg_sleep(60)");
+    fixture->answers[0].then = destroy_now;
+    ask_text(fixture, "select 2");
+    ask_sync(fixture);
+    turn_until(fixture, fixture->answered == 0);
+    terminate(fixture);
+    turn_until(fixture, fixture->destroyed);
+    assert_int_equal(fixture->downs, 0);
+}
+
+static void destroy_in_on_down(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->then_down = destroy_now;
+    pg_session_reconnect(fixture->session, "test");
+    turn_until(fixture, fixture->destroyed);
+    assert_int_equal(fixture->downs, 1);
+}
+
+static void destroy_in_on_up(void **state)
+{
+    (void)state;
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    fixture->then_up = destroy_now;
+    fixture_start(fixture, test_conninfo());
+    turn_until(fixture, fixture->destroyed);
+    fixture_stop(fixture);
+    free(fixture);
+}
+
+static void send_more(struct fixture *fixture)
+{
+    if (fixture->asked < 40) {
+        int number = ask_text(fixture, "select 1");
+        fixture->answers[number].then = send_more;
+        ask_sync(fixture);
+    }
+}
+
+static void a_callback_sends_more(void **state)
+{
+    struct fixture *fixture = *state;
+    send_more(fixture);
+    turn_until(fixture, fixture->answered == 40);
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(fixture->answers[i].failure.code, 0);
+}
+
+/* NOTIFY, notices, size ---------------------------------------------------------------------- */
+
+static void notifications_come(void **state)
+{
+    struct fixture *fixture = *state;
+    ask_and_wait(fixture, "listen sagapost_test");
+    aside("select pg_notify('sagapost_test', 'hello')");
+    turn_until(fixture, fixture->notifications == 1);
+    assert_string_equal(fixture->payload, "hello");
+    /* Also in the middle of other answers, and without a payload. */
+    ask_text(fixture, "notify sagapost_test");
+    int last = ask_sync(fixture);
+    turn_until(fixture, fixture->answered > last && fixture->notifications == 2);
+    assert_string_equal(fixture->payload, "");
+}
+
+static void notices_are_handed_on(void **state)
+{
+    struct fixture *fixture = *state;
+    ask_and_wait(fixture, "do $$ begin raise warning 'look here'; raise notice 'not here'; end $$");
+    assert_int_equal(fixture->notices, 1);
+    assert_string_equal(fixture->notice, "look here");
+}
+
+/* More than any socket's buffer in both directions at once: whoever only writes stalls here. */
+static void big_both_ways(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct pg_statement echo = {"test_echo", "select $1::bytea, length($1::bytea)"};
+    enum { BYTES = 9 << 20, TIMES = 4 };
+    uint8_t *bytes = malloc(BYTES);
+    for (size_t i = 0; i < BYTES; i++)
+        bytes[i] = (uint8_t)(i * 31 >> 3);
+    struct pg_params params;
+    pg_params_init(&params);
+    pg_params_bytes(&params, PG_TYPE_BYTEA, bytes, BYTES);
+    int last = 0;
+    for (int i = 0; i < TIMES; i++) {
+        ask(fixture, &echo, &params);
+        last = ask_sync(fixture);
+    }
+    pg_params_reset(&params); /* they were copied */
+    turn_until(fixture, fixture->answered > last);
+    for (int i = 0; i < TIMES; i++) {
+        size_t length;
+        const char *value = pg_bytes(fixture->answers[i * 2].result, 0, 0, &length);
+        assert_int_equal(length, BYTES);
+        assert_memory_equal(value, bytes, BYTES);
+    }
+    pg_params_free(&params);
+    free(bytes);
+}
+
+static void limits_hold(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    struct pg_params params;
+    pg_params_init(&params);
+    char *bytes = calloc(1, (size_t)40 << 20);
+    pg_params_bytes(&params, PG_TYPE_BYTEA, bytes, (size_t)40 << 20);
+    pg_params_bytes(&params, PG_TYPE_BYTEA, bytes, (size_t)40 << 20);
+    assert_int_equal(pg_session_send(fixture->session, &add_one, &params, NULL, NULL, &error),
+                     ERROR_LIMIT);
+    assert_int_equal(error.retry, RETRY_POISON);
+    free(bytes);
+    pg_params_free(&params);
+
+    int sent = 0;
+    while (pg_session_send_text(fixture->session, "select 1", NULL, NULL, &error) == 0)
+        sent++;
+    assert_int_equal(error.code, ERROR_LIMIT);
+    assert_int_equal(sent, PG_SESSION_PENDING_MAX - 1);
+    assert_int_equal(pg_session_pending(fixture->session), sent);
+    int last = ask_sync(fixture); /* there is always room for the sync that ends it */
+    turn_until(fixture, fixture->answered > last);
+    assert_int_equal(pg_session_pending(fixture->session), 0);
+}
+
+/* Types -------------------------------------------------------------------------------------- */
+
+static void every_type_there_and_back(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct pg_statement types = {
+        "test_types",
+        "select $1::bool, $2::int4, $3::int8, $4::float8, $5::timestamptz, $6::uuid, $7::text,"
+        " $8::json, $9::jsonb, $10::bytea, $11::pg_snapshot::text, $12::text is null,"
+        " 7::int2, 4000000000::oid, 1.5::float4, 'x'::name, 'infinity'::timestamptz,"
+        " $13::text[] is null, ''::text, null::int8, $14::text"};
+    struct uuid id = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 255}};
+    struct pg_params params;
+    pg_params_init(&params);
+    pg_params_bool(&params, true);
+    pg_params_int4(&params, -5);
+    pg_params_int8(&params, INT64_MIN + 1);
+    pg_params_float8(&params, -0.25);
+    pg_params_time_us(&params, INT64_C(1767225600123456));
+    pg_params_uuid(&params, &id);
+    pg_params_text(&params, "na\xc3\xafve");
+    pg_params_bytes(&params, PG_TYPE_JSON, "{\"a\":  1}", 9);
+    pg_params_bytes(&params, PG_TYPE_JSONB, "{\"n\": 19.90}", 12);
+    pg_params_bytes(&params, PG_TYPE_BYTEA, "\0\xff\\x", 4);
+    pg_params_untyped(&params, "10:20:10,14");
+    pg_params_text(&params, NULL);
+    pg_params_null_array(&params, PG_TYPE_TEXT);
+    pg_params_text(&params, "");
+    int number = ask(fixture, &types, &params);
+    int last = ask_sync(fixture);
+    pg_params_free(&params);
+    turn_until(fixture, fixture->answered > last);
+    struct pg_result *r = fixture->answers[number].result;
+    if (r == NULL)
+        fail_msg("%s", fixture->answers[number].failure.message);
+    size_t bytes;
+    assert_int_equal(pg_result_rows(r), 1);
+    assert_string_equal(pg_result_column_name(r, 0), "bool");
+    assert_true(pg_bool(r, 0, 0));
+    assert_int_equal(pg_int(r, 0, 1), -5);
+    assert_true(pg_int(r, 0, 2) == INT64_MIN + 1);
+    assert_true(pg_float(r, 0, 3) == -0.25);
+    assert_true(pg_time_us(r, 0, 4) == INT64_C(1767225600123456));
+    struct uuid back = pg_uuid(r, 0, 5);
+    assert_memory_equal(&back, &id, sizeof(id));
+    assert_string_equal(pg_text(r, 0, 6), "na\xc3\xafve");
+    assert_string_equal(pg_text(r, 0, 7), "{\"a\":  1}");
+    assert_string_equal(pg_text(r, 0, 8), "{\"n\": 19.90}");
+    assert_memory_equal(pg_bytes(r, 0, 9, &bytes), "\0\xff\\x", 4);
+    assert_int_equal(bytes, 4);
+    assert_string_equal(pg_text(r, 0, 10), "10:20:10,14");
+    assert_true(pg_bool(r, 0, 11));
+    assert_int_equal(pg_int(r, 0, 12), 7);
+    assert_true(pg_int(r, 0, 13) == 4000000000);
+    assert_true(pg_float(r, 0, 14) == 1.5);
+    assert_string_equal(pg_text(r, 0, 15), "x");
+    assert_true(pg_time_us(r, 0, 16) == INT64_MAX);
+    assert_true(pg_bool(r, 0, 17));
+    assert_string_equal(pg_text(r, 0, 18), "");
+    assert_true(pg_is_null(r, 0, 19));
+    assert_int_equal(pg_int(r, 0, 19), 0);
+    assert_string_equal(pg_text(r, 0, 20), "");
+}
+
+static void arrays_arrive(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct pg_statement arrays = {
+        "test_arrays",
+        "select $1::bool[]::text, $2::int4[]::text, $3::int8[]::text, $4::timestamptz[]::text,"
+        " $5::uuid[]::text, $6::text[]::text, $7::jsonb[]::text, $8::bytea[]::text,"
+        " $9::json[]::text, cardinality($10::text[])"};
+    struct uuid id = {{0xab}};
+    struct pg_params params;
+    pg_params_init(&params);
+    pg_params_array_begin(&params, PG_TYPE_BOOL);
+    pg_params_item_bool(&params, true);
+    pg_params_item_null(&params);
+    pg_params_item_bool(&params, false);
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_TYPE_INT4);
+    pg_params_item_int4(&params, -1);
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_TYPE_INT8);
+    pg_params_item_int8(&params, INT64_MAX);
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_TYPE_TIMESTAMPTZ);
+    pg_params_item_time_us(&params, 0);
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_TYPE_UUID);
+    pg_params_item_uuid(&params, &id);
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_TYPE_TEXT);
+    pg_params_item_text(&params, "a,\"b");
+    pg_params_item_text(&params, NULL);
+    pg_params_item_text(&params, "");
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_TYPE_JSONB);
+    pg_params_item_bytes(&params, "[1.10]", 6);
+    pg_params_item_text(&params, "{}");
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_TYPE_BYTEA);
+    pg_params_item_bytes(&params, "\0\1", 2);
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_TYPE_JSON);
+    pg_params_item_text(&params, "{\"a\":1,\"a\":2}");
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_TYPE_TEXT);
+    pg_params_array_end(&params);
+    int zone = ask_text(fixture, "set timezone = 'UTC'");
+    int number = ask(fixture, &arrays, &params);
+    int last = ask_sync(fixture);
+    pg_params_free(&params);
+    turn_until(fixture, fixture->answered > last);
+    assert_int_equal(fixture->answers[zone].failure.code, 0);
+    struct pg_result *r = fixture->answers[number].result;
+    if (r == NULL)
+        fail_msg("%s", fixture->answers[number].failure.message);
+    assert_string_equal(pg_text(r, 0, 0), "{t,NULL,f}");
+    assert_string_equal(pg_text(r, 0, 1), "{-1}");
+    assert_string_equal(pg_text(r, 0, 2), "{9223372036854775807}");
+    assert_string_equal(pg_text(r, 0, 3), "{\"1970-01-01 00:00:00+00\"}");
+    assert_string_equal(pg_text(r, 0, 4), "{ab000000-0000-0000-0000-000000000000}");
+    assert_string_equal(pg_text(r, 0, 5), "{\"a,\\\"b\",NULL,\"\"}");
+    assert_string_equal(pg_text(r, 0, 6), "{[1.10],\"{}\"}");
+    assert_string_equal(pg_text(r, 0, 7), "{\"\\\\x0001\"}");
+    assert_string_equal(pg_text(r, 0, 8), "{\"{\\\"a\\\":1,\\\"a\\\":2}\"}");
+    assert_int_equal(pg_int(r, 0, 9), 0);
+}
+
+static void affected_rows_are_counted(void **state)
+{
+    struct fixture *fixture = *state;
+    ask_and_wait(fixture, "create temp table counted (x int)");
+    struct answer *answer =
+        ask_and_wait(fixture, "insert into pg_temp.counted select generate_series(1, 17)");
+    assert_int_equal(pg_result_affected(answer->result), 17);
+    answer = ask_and_wait(fixture, "set jit = off");
+    assert_int_equal(pg_result_affected(answer->result), 0);
+}
+
+/* Connecting --------------------------------------------------------------------------------- */
+
+static void wrong_database(void **state)
+{
+    (void)state;
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    char conninfo[1024];
+    snprintf(conninfo, sizeof(conninfo), "%s dbname=no_such_database password=s3cret",
+             test_conninfo());
+    fixture_start(fixture, conninfo);
+    turn_until(fixture, fixture->downs == 3);
+    assert_int_equal(fixture->ups, 0);
+    assert_true(pg_session_attempts(fixture->session) >= 3);
+    assert_string_equal(fixture->why.sqlstate, "3D000");
+    assert_int_equal(fixture->why.retry, RETRY_NEVER);
+    assert_null(strstr(fixture->why.message, "s3cret"));
+    assert_non_null(strstr(fixture->why.message, "no_such_database"));
+    fixture_stop(fixture);
+    free(fixture);
+}
+
+static void nobody_there(void **state)
+{
+    (void)state;
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    fixture_start(fixture, "host=127.0.0.1 port=1 user=x dbname=y");
+    turn_until(fixture, fixture->downs == 4);
+    assert_int_equal(fixture->why.retry, RETRY_RECONNECT);
+    assert_non_null(strstr(fixture->why.message, "127.0.0.1"));
+    fixture_stop(fixture);
+    free(fixture);
+}
+
+static void destroyed_while_connecting(void **state)
+{
+    (void)state;
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    fixture_start(fixture, test_conninfo());
+    assert_int_equal(loop_turn(fixture->loop, 0, NULL), 0);
+    fixture_stop(fixture);
+    free(fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(settings_hold, setup, teardown),
+        cmocka_unit_test(the_users_options_win),
+        cmocka_unit_test_setup_teardown(many_groups_in_one_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_error_ends_its_group_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_parse_that_never_was, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_failed_transaction_wants_a_rollback, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stale_plan_is_a_reconnect, setup, teardown),
+        cmocka_unit_test_setup_teardown(terminated_while_requests_are_open, setup, teardown),
+        cmocka_unit_test_setup_teardown(terminated_while_idle, setup, teardown),
+        cmocka_unit_test(idle_in_transaction_is_ended),
+        cmocka_unit_test(statement_timeout_is_later),
+        cmocka_unit_test_setup_teardown(reconnect_from_outside, setup, teardown),
+        cmocka_unit_test_setup_teardown(reconnect_within_a_callback, setup, teardown),
+        cmocka_unit_test_setup_teardown(destroy_within_a_callback, setup, teardown),
+        cmocka_unit_test_setup_teardown(destroy_while_the_lost_are_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(destroy_in_on_down, setup, teardown),
+        cmocka_unit_test(destroy_in_on_up),
+        cmocka_unit_test_setup_teardown(a_callback_sends_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(notifications_come, setup, teardown),
+        cmocka_unit_test_setup_teardown(notices_are_handed_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(big_both_ways, setup, teardown),
+        cmocka_unit_test_setup_teardown(limits_hold, setup, teardown),
+        cmocka_unit_test_setup_teardown(every_type_there_and_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(arrays_arrive, setup, teardown),
+        cmocka_unit_test_setup_teardown(affected_rows_are_counted, setup, teardown),
+        cmocka_unit_test(wrong_database),
+        cmocka_unit_test(nobody_there),
+        cmocka_unit_test(destroyed_while_connecting),
+    };
+    if (test_conninfo() == NULL)
+        return TEST_SKIPPED;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
