@@ -1,5 +1,5 @@
 /* names.c: enum values as they stand in the database and on the wire. */
-#include "saga/machine/machine.h"
+#include "saga/machine/table.h"
 
 #include <assert.h>
 #include <string.h>
@@ -84,6 +84,54 @@ static const char *const event_names[MACHINE_EVENT_COUNT] = {
     [EVENT_SIGNAL] = "signal",
 };
 
+static const char *const step_event_names[STEP_EVENT_COUNT] = {
+    [ON_DONE] = "done",
+    [ON_NO] = "failed",
+    [ON_NEVER] = "fenced",
+    [ON_LATER] = "transient",
+    [ON_UNCLEAR] = "in doubt",
+    [ON_EXPIRED] = "expired",
+    [ON_UNDONE] = "undone",
+    [ON_UNDO_EMPTY] = "undo empty",
+    [ON_UNDO_NO] = "undo failed",
+    [ON_UNDO_LATER] = "undo transient",
+    [ON_UNDO_EXPIRED] = "undo expired",
+    [ON_DUE] = "due",
+    [ON_UNMAPPABLE] = "unmappable",
+    [ON_UNDO_UNMAPPABLE] = "undo unmappable",
+    [ON_CONDITION_FALSE] = "condition false",
+    [ON_RETRY] = "retry",
+    [ON_SKIP] = "skip",
+    [ON_MARK_UNDONE] = "mark undone",
+    [ON_SIGNAL] = "signal",
+    [ON_RUN] = "run",
+    [ON_RELEASE] = "release",
+    [ON_ABORT] = "abort",
+    [ON_STOP_PIVOT] = "stop pivot",
+    [ON_UNDO] = "undo",
+    [ON_FENCE] = "fence",
+};
+
+static const char *const saga_event_names[SAGA_EVENT_COUNT] = {
+    [ON_CANCEL] = "cancel",
+    [ON_DEADLINE] = "deadline",
+    [ON_PAUSE] = "pause",
+    [ON_RESUME] = "resume",
+    [ON_RETRY_STUCK] = "retry",
+    [ON_ABANDON] = "abandon",
+    [ON_VIOLATION] = "violation",
+    [FOUND_FORWARD] = "forward",
+    [FOUND_PAST_PIVOT] = "past the pivot",
+    [FOUND_UNSETTLED] = "unsettled",
+    [FOUND_UNDOING] = "undoing",
+    [FOUND_STUCK_FORWARD] = "stuck forward",
+    [FOUND_STUCK_BACKWARD] = "stuck backward",
+    [FOUND_IN_DOUBT] = "in doubt",
+    [FOUND_VIOLATION] = "contradiction",
+    [FOUND_ALL_PASSED] = "all passed",
+    [FOUND_ALL_UNDONE] = "all undone",
+};
+
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 static const char *name_of(const char *const *names, size_t count, size_t value)
@@ -135,6 +183,16 @@ const char *step_via_name(enum step_via via)
 const char *machine_event_name(enum machine_event_type type)
 {
     return name_of(event_names, COUNT_OF(event_names), type);
+}
+
+const char *step_event_name(enum step_event event)
+{
+    return name_of(step_event_names, COUNT_OF(step_event_names), event);
+}
+
+const char *saga_event_name(enum saga_event event)
+{
+    return name_of(saga_event_names, COUNT_OF(saga_event_names), event);
 }
 
 int saga_state_parse(const char *text, size_t bytes)

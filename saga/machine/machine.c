@@ -1,0 +1,427 @@
+/* machine.c: the driver. Sorts an event into what it means for a step or for the saga, finds the
+ * row, moves the state, and lets settle.c draw the consequences. */
+#include "saga/machine/table.h"
+
+#include <assert.h>
+#include <string.h>
+
+void machine_ignore(struct context *context)
+{
+    context->decision->verdict = VERDICT_IGNORED;
+}
+
+void machine_refuse(struct context *context)
+{
+    context->decision->verdict = VERDICT_REFUSED;
+}
+
+void machine_note(struct context *context, const char *event, int step, const char *because)
+{
+    struct machine_decision *decision = context->decision;
+    assert(decision->note_count < MACHINE_NOTES_MAX);
+    decision->notes[decision->note_count++] =
+        (struct machine_note){.event = event, .step = step, .because = because};
+}
+
+/* What the history says of a step that came to this state. A command that is sent is in the
+ * decision's commands instead. */
+static const char *const step_notes[STEP_STATE_COUNT] = {
+    [STEP_READY] = "held back",
+    [STEP_RETRY_WAIT] = "retry",
+    [STEP_PARKED] = "parked",
+    [STEP_PROBING] = "probing",
+    [STEP_UNKNOWN] = "unknown",
+    [STEP_SUCCEEDED] = "succeeded",
+    [STEP_FAILED] = "failed",
+    [STEP_SKIPPED] = "skipped",
+    [STEP_CANCELLED] = "cancelled",
+    [STEP_UNDO_READY] = "undo held back",
+    [STEP_UNDO_RETRY_WAIT] = "undo retry",
+    [STEP_UNDONE] = "undone",
+    [STEP_UNDO_EMPTY] = "not done",
+    [STEP_UNDO_STUCK] = "undo stuck",
+};
+
+static const char *const saga_notes[SAGA_STATE_COUNT] = {
+    [SAGA_RUNNING] = "running",
+    [SAGA_COMPLETING] = "completing",
+    [SAGA_ABORTING] = "aborting",
+    [SAGA_COMPENSATING] = "compensating",
+    [SAGA_STUCK] = "stuck",
+    [SAGA_SUCCEEDED] = "succeeded",
+    [SAGA_COMPENSATED] = "compensated",
+    [SAGA_CLOSED] = "closed",
+};
+
+/* Why the saga will abort, or be stuck, as far as this step can tell. */
+static void explain(struct context *context, const struct plan_step *step, enum step_state state,
+                    const char *because)
+{
+    const char *text = context->event->reason ? context->event->reason : because;
+    bool must_succeed = step->kind == KIND_RETRIABLE;
+    bool stuck =
+        state == STEP_UNKNOWN || state == STEP_UNDO_STUCK || (state == STEP_FAILED && must_succeed);
+    bool aborts = state == STEP_FAILED || state == STEP_UNDO_EMPTY;
+    if (stuck)
+        reason_set_stuck(context->instance, step->name, text);
+    else if (aborts && !context->facts.aborting)
+        reason_set_abort(context->instance, step->name, text);
+}
+
+static MACHINE_ROWS struct step_row *find_step_row(const struct context *context,
+                                                   enum step_event event)
+{
+    size_t count;
+    MACHINE_ROWS struct step_row *rows = step_rows(&count);
+    uint32_t state = VALUE_BIT(context->instance->steps[context->step].state);
+    for (size_t i = 0; i < count; i++) {
+        bool here = (rows[i].states & state) && (rows[i].events & VALUE_BIT(event));
+        if (here && (!rows[i].guard || rows[i].guard(context)))
+            return &rows[i];
+    }
+    return NULL;
+}
+
+void machine_step_event(struct context *context, int step, enum step_event event)
+{
+    int outer = context->step;
+    context->step = step;
+    MACHINE_ROWS struct step_row *row = find_step_row(context, event);
+    assert(row); /* tests/machine proves that each pair has one */
+    ROW_TAKEN(row);
+    struct step_status *status = &context->instance->steps[step];
+    context->decision->because = row->because;
+    if (row->next != STATE_KEEP)
+        status->due_us = 0;
+    if (row->action)
+        row->action(context);
+    if (row->next != STATE_KEEP) {
+        status->state = (enum step_state)row->next;
+        explain(context, &context->plan->steps[step], status->state, row->because);
+        if (step_notes[status->state])
+            machine_note(context, step_notes[status->state], step, row->because);
+    }
+    context->facts = settle_facts(context->plan, context->instance);
+    context->step = outer;
+}
+
+static MACHINE_ROWS struct saga_row *find_saga_row(const struct context *context,
+                                                   enum saga_event event)
+{
+    size_t count;
+    MACHINE_ROWS struct saga_row *rows = saga_rows(&count);
+    uint32_t state = VALUE_BIT(context->instance->state);
+    for (size_t i = 0; i < count; i++) {
+        bool here = (rows[i].states & state) && (rows[i].events & VALUE_BIT(event));
+        if (here && (!rows[i].guard || rows[i].guard(context)))
+            return &rows[i];
+    }
+    return NULL;
+}
+
+/* An ended saga wants nothing more. */
+static void end(struct context *context)
+{
+    context->decision->ended = true;
+    context->instance->deadline_us = 0;
+    for (int i = 0; i < context->plan->step_count; i++)
+        context->instance->steps[i].due_us = 0;
+}
+
+void machine_saga_event(struct context *context, enum saga_event event)
+{
+    MACHINE_ROWS struct saga_row *row = find_saga_row(context, event);
+    assert(row);
+    ROW_TAKEN(row);
+    struct instance *instance = context->instance;
+    bool found = event >= FOUND_FORWARD;
+    const char *because = row->because;
+    if (row->action)
+        row->action(context);
+    if (!found) /* what settle finds is a consequence, not the answer to the event */
+        context->decision->because = because;
+    if (row->next != STATE_KEEP) {
+        instance->state = (enum saga_state)row->next;
+        if (instance->state != SAGA_STUCK)
+            instance->phase = PHASE_NONE;
+        machine_note(context, saga_notes[instance->state], -1, because);
+        if (saga_state_ended(instance->state))
+            end(context);
+    }
+    context->facts = settle_facts(context->plan, instance);
+}
+
+bool saga_state_ended(enum saga_state state)
+{
+    return (VALUE_BIT(state) & SAGA_STATES_ENDED) != 0;
+}
+
+/* What a message or an intent means for the step that it names. */
+
+#define NOTHING STEP_EVENT_COUNT
+
+static const enum step_event answers[][EVENT_EXPIRED + 1] = {
+    [OPERATION_ACTION] = {[EVENT_OK] = ON_DONE,
+                          [EVENT_FAILED] = ON_NO,
+                          [EVENT_TRANSIENT] = ON_LATER,
+                          [EVENT_ERROR] = ON_LATER,
+                          [EVENT_EXECUTED] = ON_DONE,
+                          [EVENT_NOT_EXECUTED] = ON_NEVER,
+                          [EVENT_IN_DOUBT] = ON_LATER,
+                          [EVENT_EXPIRED] = ON_EXPIRED},
+    [OPERATION_PROBE] = {[EVENT_OK] = ON_DONE,
+                         [EVENT_FAILED] = ON_NO,
+                         [EVENT_TRANSIENT] = ON_UNCLEAR,
+                         [EVENT_ERROR] = ON_UNCLEAR,
+                         [EVENT_EXECUTED] = ON_DONE,
+                         [EVENT_NOT_EXECUTED] = ON_NEVER,
+                         [EVENT_IN_DOUBT] = ON_UNCLEAR,
+                         [EVENT_EXPIRED] = ON_EXPIRED},
+    [OPERATION_UNDO] = {[EVENT_OK] = ON_UNDONE,
+                        [EVENT_FAILED] = ON_UNDO_NO,
+                        [EVENT_TRANSIENT] = ON_UNDO_LATER,
+                        [EVENT_ERROR] = ON_UNDO_LATER,
+                        [EVENT_EXECUTED] = NOTHING,
+                        [EVENT_NOT_EXECUTED] = ON_UNDO_EMPTY,
+                        [EVENT_IN_DOUBT] = ON_UNDO_LATER,
+                        [EVENT_EXPIRED] = ON_UNDO_EXPIRED},
+};
+
+static enum step_event step_event_of(const struct machine_event *event)
+{
+    switch (event->type) {
+    case EVENT_DUE:
+        return ON_DUE;
+    case EVENT_UNMAPPABLE:
+        return event->operation == OPERATION_UNDO ? ON_UNDO_UNMAPPABLE : ON_UNMAPPABLE;
+    case EVENT_CONDITION_FALSE:
+        return ON_CONDITION_FALSE;
+    case EVENT_RETRY:
+        return ON_RETRY;
+    case EVENT_SKIP:
+        return ON_SKIP;
+    case EVENT_MARK_UNDONE:
+        return ON_MARK_UNDONE;
+    case EVENT_SIGNAL:
+        return ON_SIGNAL;
+    case EVENT_DEADLINE:
+    case EVENT_CANCEL:
+    case EVENT_PAUSE:
+    case EVENT_RESUME:
+    case EVENT_ABANDON:
+    case MACHINE_EVENT_COUNT:
+        return NOTHING;
+    default:
+        break;
+    }
+    enum step_event meaning = answers[event->operation][event->type];
+    return meaning == ON_UNDONE && event->empty ? ON_UNDO_EMPTY : meaning;
+}
+
+static bool is_reply(const struct machine_event *event)
+{
+    return event->type <= EVENT_EXPIRED;
+}
+
+/* NULL, or why this event has no meaning any more. Before the rows, because it holds for all. */
+static const char *stale(const struct step_status *status, const struct machine_event *event,
+                         enum step_event meaning)
+{
+    int round = event->operation == OPERATION_UNDO ? status->undo_round : status->round;
+    bool of_round = meaning == ON_NO || meaning == ON_LATER || meaning == ON_UNCLEAR ||
+                    meaning == ON_UNDO_NO || meaning == ON_UNDO_LATER;
+    bool of_attempt = meaning == ON_LATER || meaning == ON_UNCLEAR || meaning == ON_UNDO_LATER;
+    if (meaning == ON_DUE && (status->due_us == 0 || status->due_us > event->now_us))
+        return "it is not due";
+    if (is_reply(event) && of_round && event->round != round)
+        return "an answer of another round";
+    if (is_reply(event) && of_attempt && event->attempt != 0 && event->attempt != status->attempt)
+        return "an answer to another attempt";
+    return NULL;
+}
+
+static bool is_intent(enum machine_event_type type)
+{
+    return type >= EVENT_CANCEL;
+}
+
+static void drop(struct machine_decision *decision, enum machine_verdict verdict,
+                 const char *because)
+{
+    decision->verdict = verdict;
+    decision->because = because;
+}
+
+static void apply_to_step(struct context *context)
+{
+    const struct machine_event *event = context->event;
+    enum step_event meaning = step_event_of(event);
+    if (meaning == NOTHING) {
+        drop(context->decision, is_intent(event->type) ? VERDICT_REFUSED : VERDICT_IGNORED,
+             "it means nothing for a step");
+        return;
+    }
+    const char *because = stale(&context->instance->steps[event->step], event, meaning);
+    if (because) {
+        drop(context->decision, VERDICT_IGNORED, because);
+        return;
+    }
+    machine_step_event(context, event->step, meaning);
+    if (context->violation) {
+        reason_set_stuck(context->instance, context->plan->steps[event->step].name,
+                         "an answer claims an effect that is recorded as never done");
+        machine_saga_event(context, ON_VIOLATION);
+    }
+}
+
+static bool deadline_due(const struct context *context)
+{
+    int64_t deadline_us = context->instance->deadline_us;
+    return deadline_us != 0 && deadline_us <= context->event->now_us;
+}
+
+static void apply_deadline(struct context *context)
+{
+    if (deadline_due(context))
+        machine_saga_event(context, ON_DEADLINE);
+    else
+        drop(context->decision, VERDICT_IGNORED, "it is not due");
+}
+
+/* Everything that is due. The deadline comes first, so that what it ends is not sent once more. */
+static void apply_all_due(struct context *context)
+{
+    struct instance *instance = context->instance;
+    const char *because = NULL;
+    if (deadline_due(context)) {
+        machine_saga_event(context, ON_DEADLINE);
+        settle(context);
+        because = context->decision->because;
+    }
+    for (int i = 0; i < context->plan->step_count && !context->decision->ended; i++) {
+        int64_t due_us = instance->steps[i].due_us;
+        if (due_us == 0 || due_us > context->event->now_us)
+            continue;
+        machine_step_event(context, i, ON_DUE);
+        settle(context);
+        because = because ? because : context->decision->because;
+    }
+    if (because)
+        drop(context->decision, VERDICT_APPLIED, because);
+    else
+        drop(context->decision, VERDICT_IGNORED, "nothing is due");
+}
+
+static void apply_to_saga(struct context *context)
+{
+    switch (context->event->type) {
+    case EVENT_DUE:
+        apply_all_due(context);
+        return;
+    case EVENT_DEADLINE:
+        apply_deadline(context);
+        return;
+    case EVENT_CANCEL:
+        machine_saga_event(context, ON_CANCEL);
+        return;
+    case EVENT_PAUSE:
+        machine_saga_event(context, ON_PAUSE);
+        return;
+    case EVENT_RESUME:
+        machine_saga_event(context, ON_RESUME);
+        return;
+    case EVENT_RETRY:
+        machine_saga_event(context, ON_RETRY_STUCK);
+        return;
+    case EVENT_ABANDON:
+        machine_saga_event(context, ON_ABANDON);
+        return;
+    default:
+        drop(context->decision, is_intent(context->event->type) ? VERDICT_REFUSED : VERDICT_IGNORED,
+             "it needs a step");
+    }
+}
+
+/* Events that are about the saga whatever step they name. */
+static bool about_saga(const struct machine_event *event)
+{
+    switch (event->type) {
+    case EVENT_DEADLINE:
+    case EVENT_CANCEL:
+    case EVENT_PAUSE:
+    case EVENT_RESUME:
+    case EVENT_ABANDON:
+        return true;
+    default:
+        return event->step < 0;
+    }
+}
+
+static void decision_clear(struct machine_decision *decision)
+{
+    decision->verdict = VERDICT_APPLIED;
+    decision->because = "";
+    decision->ended = false;
+    decision->command_count = 0;
+    decision->note_count = 0;
+}
+
+void machine_apply(const struct plan *plan, struct instance *instance,
+                   const struct machine_event *event, struct machine_decision *ret_decision)
+{
+    assert(event->step < plan->step_count);
+    assert((unsigned)event->operation <= OPERATION_PROBE);
+    decision_clear(ret_decision);
+    if (saga_state_ended(instance->state)) {
+        drop(ret_decision, is_intent(event->type) ? VERDICT_REFUSED : VERDICT_IGNORED,
+             "the saga has ended");
+        return;
+    }
+    struct context context = {
+        .plan = plan,
+        .instance = instance,
+        .event = event,
+        .decision = ret_decision,
+        .step = -1,
+        .facts = settle_facts(plan, instance),
+    };
+    if (about_saga(event))
+        apply_to_saga(&context);
+    else
+        apply_to_step(&context);
+    if (ret_decision->verdict != VERDICT_APPLIED || ret_decision->ended)
+        return;
+    const char *because = ret_decision->because;
+    settle(&context);
+    ret_decision->because = because;
+}
+
+void machine_start(const struct plan *plan, struct instance *ret_instance, int64_t now_us,
+                   struct machine_decision *ret_decision)
+{
+    struct machine_event event = {.type = EVENT_RESUME, .step = -1, .now_us = now_us};
+    memset(ret_instance, 0, sizeof(*ret_instance));
+    ret_instance->deadline_us = plan->timeout_us > 0 ? now_us + plan->timeout_us : 0;
+    decision_clear(ret_decision);
+    struct context context = {
+        .plan = plan,
+        .instance = ret_instance,
+        .event = &event,
+        .decision = ret_decision,
+        .step = -1,
+        .facts = settle_facts(plan, ret_instance),
+    };
+    settle(&context);
+    ret_decision->because = "it starts";
+}
+
+int64_t machine_wake_us(const struct plan *plan, const struct instance *instance)
+{
+    int64_t wake_us = instance->deadline_us;
+    for (int i = 0; i < plan->step_count; i++) {
+        int64_t due_us = instance->steps[i].due_us;
+        if (due_us != 0 && (wake_us == 0 || due_us < wake_us))
+            wake_us = due_us;
+    }
+    return saga_state_ended(instance->state) ? 0 : wake_us;
+}

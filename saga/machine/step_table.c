@@ -1,0 +1,551 @@
+/* step_table.c: how a step moves.
+ *
+ * Rounds and attempts. A command is known by (saga, step, operation); its `round` rises only when a
+ * *definite failure* is tried anew, because the participant keeps a failure as the outcome of its
+ * round. `error` and `transient` are no outcomes: the participant's work was rolled back and it
+ * keeps nothing, so that the same round is sent again, as after silence. Attempts count on over
+ * rounds, or a retriable step that is refused for ever would never run out of them; only an
+ * operator's retry counts from one again.
+ *
+ * Before a row is looked for, machine.c has dropped what is stale: a `failed` of another round, a
+ * `transient` of another attempt, a timer that is not due. "It took effect" is a fact about the
+ * identity, whatever round its answer names, and is never dropped. */
+#include "saga/machine/table.h"
+
+#include <math.h>
+
+static const struct plan_step *plan_step(const struct context *context)
+{
+    return &context->plan->steps[context->step];
+}
+
+static struct step_status *status(const struct context *context)
+{
+    return &context->instance->steps[context->step];
+}
+
+/* Guards. */
+
+static bool held(const struct context *context)
+{
+    return context->facts.held;
+}
+
+static bool is_timer(const struct context *context)
+{
+    return plan_step(context)->via == VIA_TIMER;
+}
+
+static bool is_signal(const struct context *context)
+{
+    return plan_step(context)->via == VIA_SIGNAL;
+}
+
+static bool read_only(const struct context *context)
+{
+    return plan_step(context)->kind == KIND_READ_ONLY;
+}
+
+static bool retriable(const struct context *context)
+{
+    return plan_step(context)->kind == KIND_RETRIABLE;
+}
+
+static bool retriable_and_held(const struct context *context)
+{
+    return retriable(context) && held(context);
+}
+
+static bool compensable(const struct context *context)
+{
+    return plan_step(context)->kind == KIND_COMPENSABLE;
+}
+
+static bool pivot(const struct context *context)
+{
+    return plan_step(context)->kind == KIND_PIVOT;
+}
+
+static bool compensable_in_abort(const struct context *context)
+{
+    return compensable(context) && context->facts.aborting;
+}
+
+static bool never_sent(const struct context *context)
+{
+    return status(context)->round == 0;
+}
+
+/* The command that the worker reports about is the first: nothing was ever sent. */
+static bool first_command(const struct context *context)
+{
+    return status(context)->round == 1 && status(context)->attempt == 1;
+}
+
+static bool undo_never_sent(const struct context *context)
+{
+    return status(context)->undo_round == 0;
+}
+
+static bool harmless_when_repeated(const struct context *context)
+{
+    return read_only(context) || retriable(context);
+}
+
+static bool attempts_left(const struct context *context)
+{
+    return status(context)->attempt < plan_step(context)->retry.max;
+}
+
+static bool retriable_attempts_left(const struct context *context)
+{
+    return retriable(context) && attempts_left(context);
+}
+
+/* Of an undo or a probe. */
+static bool undo_attempts_left(const struct context *context)
+{
+    return status(context)->attempt < plan_step(context)->undo_retry.max;
+}
+
+/* No further attempt of an action: the saga aborts, or would but for its pivot in flight. */
+static bool giving_up(const struct context *context)
+{
+    return context->facts.aborting || (pivot(context) && context->instance->cancel_requested);
+}
+
+static bool fence_open(const struct context *context)
+{
+    return status(context)->due_us != 0;
+}
+
+static bool fence_attempts_left(const struct context *context)
+{
+    return fence_open(context) && undo_attempts_left(context);
+}
+
+/* Skipped by an operator after it was sent: what comes late tells what really happened. */
+static bool skipped_after_sending(const struct context *context)
+{
+    return status(context)->round > 0 && (fence_open(context) || !context->facts.aborting);
+}
+
+/* Actions. */
+
+static uint64_t mix(uint64_t value)
+{
+    value += UINT64_C(0x9e3779b97f4a7c15);
+    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return value ^ (value >> 31);
+}
+
+/* The pause after attempt n: base * factor^(n-1), at most cap; with jitter between half and all. */
+static int64_t backoff_us(const struct context *context, const struct retry_policy *policy)
+{
+    int attempt = status(context)->attempt;
+    double grown = (double)policy->base_us * pow(policy->factor, attempt > 1 ? attempt - 1 : 0);
+    int64_t pause_us = grown < (double)policy->cap_us ? (int64_t)grown : policy->cap_us;
+    if (policy->jitter && pause_us > 1) {
+        uint64_t random =
+            mix(context->event->seed ^ mix((uint64_t)context->step << 32 | (uint64_t)attempt));
+        pause_us -= (int64_t)(random % ((uint64_t)pause_us / 2 + 1));
+    }
+    return pause_us;
+}
+
+static void arm(struct context *context, int64_t after_us)
+{
+    int64_t due_us = context->event->now_us + after_us;
+    status(context)->due_us = due_us > 0 ? due_us : 1;
+}
+
+static void command(struct context *context, enum saga_operation operation, int round)
+{
+    struct machine_decision *decision = context->decision;
+    decision->commands[decision->command_count++] = (struct machine_command){
+        .step = context->step,
+        .operation = operation,
+        .round = round,
+        .attempt = status(context)->attempt,
+    };
+}
+
+static void send(struct context *context)
+{
+    if (status(context)->round == 0)
+        status(context)->round = 1;
+    status(context)->attempt++;
+    arm(context, plan_step(context)->timeout_us);
+    command(context, OPERATION_ACTION, status(context)->round);
+}
+
+static void new_round(struct context *context)
+{
+    status(context)->round++;
+    status(context)->attempt = 0;
+}
+
+static void send_new_round(struct context *context)
+{
+    new_round(context);
+    send(context);
+}
+
+static void wait_retry(struct context *context)
+{
+    arm(context, backoff_us(context, &plan_step(context)->retry));
+}
+
+static void raise_round(struct context *context)
+{
+    status(context)->round++;
+}
+
+static void raise_round_and_wait(struct context *context)
+{
+    raise_round(context);
+    wait_retry(context);
+}
+
+static void park(struct context *context)
+{
+    if (is_timer(context) || plan_step(context)->timeout_us > 0)
+        arm(context, plan_step(context)->timeout_us);
+}
+
+static void unsend(struct context *context)
+{
+    status(context)->round = 0;
+    status(context)->attempt = 0;
+}
+
+/* Held, a probe is owed: PROBING without a timer. Its patience covers the pause after it too. */
+static void probe_again(struct context *context)
+{
+    status(context)->due_us = 0;
+    if (held(context))
+        return;
+    status(context)->attempt++;
+    arm(context,
+        plan_step(context)->timeout_us + backoff_us(context, &plan_step(context)->undo_retry));
+    command(context, OPERATION_PROBE, status(context)->round);
+}
+
+static void probe(struct context *context)
+{
+    status(context)->attempt = 0;
+    probe_again(context);
+}
+
+/* The next probe comes sooner than after silence; never later, however often this is repeated. */
+static void ask_later(struct context *context)
+{
+    int64_t due_us = status(context)->due_us;
+    if (due_us == 0)
+        return;
+    arm(context, backoff_us(context, &plan_step(context)->undo_retry));
+    if (due_us < status(context)->due_us)
+        status(context)->due_us = due_us;
+}
+
+/* A probe for its fence, by an operator's word: also while the saga is held. */
+static void fence_again(struct context *context)
+{
+    status(context)->attempt++;
+    arm(context,
+        plan_step(context)->timeout_us + backoff_us(context, &plan_step(context)->undo_retry));
+    command(context, OPERATION_PROBE, status(context)->round);
+}
+
+static void fence(struct context *context)
+{
+    status(context)->attempt = 0;
+    fence_again(context);
+}
+
+static void fence_once(struct context *context)
+{
+    command(context, OPERATION_PROBE, status(context)->round);
+}
+
+static void stop_asking(struct context *context)
+{
+    status(context)->due_us = 0;
+}
+
+static void send_undo(struct context *context)
+{
+    if (status(context)->undo_round == 0)
+        status(context)->undo_round = 1;
+    status(context)->attempt++;
+    arm(context, plan_step(context)->timeout_us);
+    command(context, OPERATION_UNDO, status(context)->undo_round);
+}
+
+static void no_attempt_yet(struct context *context)
+{
+    status(context)->attempt = 0;
+}
+
+static void begin_undo(struct context *context)
+{
+    no_attempt_yet(context);
+    send_undo(context);
+}
+
+static void new_undo_round(struct context *context)
+{
+    status(context)->undo_round++;
+    status(context)->attempt = 0;
+}
+
+static void send_new_undo_round(struct context *context)
+{
+    new_undo_round(context);
+    send_undo(context);
+}
+
+static void raise_undo_round(struct context *context)
+{
+    status(context)->undo_round++;
+}
+
+static void wait_undo(struct context *context)
+{
+    arm(context, backoff_us(context, &plan_step(context)->undo_retry));
+}
+
+static void raise_undo_round_and_wait(struct context *context)
+{
+    raise_undo_round(context);
+    wait_undo(context);
+}
+
+static void early(struct context *context)
+{
+    context->decision->verdict = VERDICT_EARLY;
+}
+
+static void violation(struct context *context)
+{
+    context->violation = true;
+}
+
+#define ignore machine_ignore
+#define refuse machine_refuse
+
+#define S(name) VALUE_BIT(STEP_##name)
+#define E(name) VALUE_BIT(ON_##name)
+
+/* Sent, and its outcome is not known; READY only after a retry that met a held saga. */
+#define OPEN (S(SENT) | S(RETRY_WAIT) | S(READY) | S(PROBING) | S(UNKNOWN))
+/* On its way to be undone. */
+#define UNDOING (S(UNDO_READY) | S(UNDO_SENT) | S(UNDO_RETRY_WAIT) | S(UNDO_STUCK))
+
+#define ROW(states, events, guard, action, next, because)                                          \
+    {                                                                                              \
+        (states), (events), (guard), (action), (next), (because), #guard                           \
+    }
+#define ALWAYS NULL
+
+/* clang-format off: a table is read by its columns. */
+static MACHINE_ROWS struct step_row rows[] = {
+    /* It starts. */
+    ROW(S(WAITING), E(RUN), is_timer, park, STEP_PARKED,
+        "all before it have passed; its time runs"),
+    ROW(S(WAITING), E(RUN), is_signal, park, STEP_PARKED,
+        "all before it have passed; it waits for its signal"),
+    ROW(S(WAITING), E(RUN), held, NULL, STEP_READY,
+        "all before it have passed, but the saga is held"),
+    ROW(S(WAITING), E(RUN), ALWAYS, send, STEP_SENT, "all before it have passed"),
+    ROW(~S(WAITING) & STEP_STATES_ALL, E(RUN), ALWAYS, ignore, STATE_KEEP, "it has started"),
+
+    /* It took effect. */
+    ROW(S(READY), E(DONE), never_sent, violation, STATE_KEEP, "an answer to what was never sent"),
+    ROW(OPEN, E(DONE), ALWAYS, NULL, STEP_SUCCEEDED, "its participant did it"),
+    ROW(S(SKIPPED), E(DONE), skipped_after_sending, NULL, STEP_SUCCEEDED,
+        "skipped, but it did take effect"),
+    ROW(S(SUCCEEDED) | UNDOING | S(UNDONE), E(DONE), ALWAYS, ignore, STATE_KEEP,
+        "that it took effect is known"),
+    ROW(S(FAILED) | S(CANCELLED) | S(SKIPPED), E(DONE), read_only, ignore, STATE_KEEP,
+        "a read leaves nothing behind"),
+    ROW(S(WAITING) | S(PARKED) | S(FAILED) | S(CANCELLED) | S(SKIPPED) | S(UNDO_EMPTY), E(DONE),
+        ALWAYS, violation, STATE_KEEP, "an answer claims an effect that is recorded as never done"),
+
+    /* A definite no, or a fence: it was not done in this round, or never will be. */
+    ROW(S(READY), E(NO) | E(NEVER) | E(EXPIRED), never_sent, ignore, STATE_KEEP,
+        "an answer to what was never sent"),
+    ROW(S(SENT), E(NO), retriable_attempts_left, raise_round_and_wait, STEP_RETRY_WAIT,
+        "refused; it is tried again in a new round"),
+    ROW(S(RETRY_WAIT) | S(READY), E(NO), retriable, raise_round, STATE_KEEP,
+        "refused; the next attempt is a new round"),
+    ROW(OPEN, E(NO), ALWAYS, NULL, STEP_FAILED, "its participant refused"),
+    ROW(OPEN, E(NEVER), compensable, NULL, STEP_UNDO_EMPTY, "it was not done and never will be"),
+    ROW(OPEN, E(NEVER), ALWAYS, NULL, STEP_FAILED, "it was not done and never will be"),
+    ROW(S(SKIPPED), E(NO) | E(NEVER) | E(EXPIRED), fence_open, stop_asking, STATE_KEEP,
+        "skipped, and it will not be done"),
+    ROW(~OPEN &STEP_STATES_ALL, E(NO) | E(NEVER), ALWAYS, ignore, STATE_KEEP, "late or repeated"),
+
+    /* No outcome: silence, trouble, or a bug at the participant. */
+    ROW(S(SENT), E(LATER) | E(DUE), giving_up, probe, STEP_PROBING,
+        "no outcome and no further attempt: its participant is asked"),
+    ROW(S(SENT), E(LATER) | E(DUE), attempts_left, wait_retry, STEP_RETRY_WAIT,
+        "no outcome; the same round again"),
+    ROW(S(SENT), E(LATER) | E(DUE), read_only, NULL, STEP_FAILED,
+        "no outcome, and out of attempts"),
+    ROW(S(SENT), E(LATER) | E(DUE), retriable, NULL, STEP_UNKNOWN,
+        "no outcome, and out of attempts"),
+    ROW(S(SENT), E(LATER) | E(DUE), ALWAYS, probe, STEP_PROBING,
+        "no outcome, and out of attempts: its participant is asked"),
+    ROW(~S(SENT) & STEP_STATES_ALL, E(LATER), ALWAYS, ignore, STATE_KEEP, "late or repeated"),
+    ROW(S(RETRY_WAIT), E(DUE), held, NULL, STEP_READY, "its pause is over, but the saga is held"),
+    ROW(S(RETRY_WAIT), E(DUE), ALWAYS, send, STEP_SENT, "its pause is over"),
+
+    /* Its participant is asked what became of it. */
+    ROW(S(PROBING), E(DUE), undo_attempts_left, probe_again, STATE_KEEP,
+        "its participant is asked again"),
+    ROW(S(PROBING), E(DUE), ALWAYS, NULL, STEP_UNKNOWN, "its participant stays silent"),
+    ROW(S(PROBING), E(UNCLEAR), ALWAYS, ask_later, STATE_KEEP, "its participant cannot say yet"),
+    ROW(S(SKIPPED), E(UNCLEAR), fence_open, ask_later, STATE_KEEP,
+        "its participant cannot say yet"),
+    ROW(~S(PROBING) & STEP_STATES_ALL, E(UNCLEAR), ALWAYS, ignore, STATE_KEEP, "late or repeated"),
+    ROW(OPEN & ~S(UNKNOWN), E(EXPIRED), read_only, NULL, STEP_FAILED,
+        "its participant has forgotten it"),
+    ROW(OPEN & ~S(UNKNOWN), E(EXPIRED), ALWAYS, NULL, STEP_UNKNOWN,
+        "its participant has forgotten it"),
+    ROW(~(OPEN & ~S(UNKNOWN)) & STEP_STATES_ALL, E(EXPIRED), ALWAYS, ignore, STATE_KEEP,
+        "late or repeated"),
+    ROW(S(SKIPPED), E(DUE), fence_attempts_left, fence_again, STATE_KEEP,
+        "skipped; its fence is sent again"),
+    ROW(S(SKIPPED), E(DUE), ALWAYS, stop_asking, STATE_KEEP,
+        "skipped; nobody confirms its fence: the operator's word stands"),
+
+    /* Timers and signals. */
+    ROW(S(PARKED), E(DUE), is_timer, NULL, STEP_SUCCEEDED, "its time has come"),
+    ROW(S(PARKED), E(DUE), ALWAYS, NULL, STEP_FAILED, "its signal did not come in time"),
+    ROW(S(PARKED), E(SIGNAL), is_signal, NULL, STEP_SUCCEEDED, "its signal came"),
+    ROW(S(WAITING), E(SIGNAL), is_signal, early, STATE_KEEP, "it does not wait for its signal yet"),
+    ROW(S(SUCCEEDED), E(SIGNAL), is_signal, ignore, STATE_KEEP, "its signal came already"),
+    ROW(STEP_STATES_ALL, E(SIGNAL), is_signal, refuse, STATE_KEEP,
+        "it no longer waits for its signal"),
+    ROW(STEP_STATES_ALL, E(SIGNAL), ALWAYS, refuse, STATE_KEEP, "it does not wait for a signal"),
+
+    /* The worker could not, or need not, send what was just decided. */
+    ROW(S(SENT), E(UNMAPPABLE), first_command, unsend, STEP_FAILED,
+        "its input cannot be built; it was not sent"),
+    ROW(S(SENT), E(UNMAPPABLE), harmless_when_repeated, NULL, STEP_FAILED,
+        "its input cannot be built"),
+    ROW(S(SENT), E(UNMAPPABLE), ALWAYS, probe, STEP_PROBING,
+        "its input cannot be built any more: its participant is asked"),
+    ROW(S(SENT), E(CONDITION_FALSE), first_command, unsend, STEP_SKIPPED,
+        "its condition does not hold"),
+    ROW(S(UNDO_SENT), E(UNDO_UNMAPPABLE), ALWAYS, NULL, STEP_UNDO_STUCK,
+        "the input of its undo cannot be built"),
+    ROW(STEP_STATES_ALL, E(UNMAPPABLE) | E(CONDITION_FALSE) | E(UNDO_UNMAPPABLE), ALWAYS, ignore,
+        STATE_KEEP, "that command is no longer wanted"),
+
+    /* The saga aborts. */
+    ROW(S(WAITING) | S(PARKED), E(ABORT), ALWAYS, NULL, STEP_CANCELLED, "the saga aborts"),
+    ROW(S(READY), E(ABORT), never_sent, NULL, STEP_CANCELLED, "the saga aborts"),
+    ROW(S(READY) | S(RETRY_WAIT) | S(SENT), E(ABORT), read_only, NULL, STEP_CANCELLED,
+        "the saga aborts; a read leaves nothing behind"),
+    ROW(S(READY) | S(RETRY_WAIT), E(ABORT), ALWAYS, probe, STEP_PROBING,
+        "the saga aborts; an earlier attempt may still be done"),
+    ROW(STEP_STATES_ALL, E(ABORT), ALWAYS, ignore, STATE_KEEP, "it settles by itself"),
+    ROW(OPEN & ~S(PROBING), E(STOP_PIVOT), ALWAYS, probe, STEP_PROBING,
+        "no further attempt: its participant is asked"),
+    ROW(~(OPEN & ~S(PROBING)) & STEP_STATES_ALL, E(STOP_PIVOT), ALWAYS, ignore, STATE_KEEP,
+        "its participant is asked already, or it is not in flight"),
+
+    /* It is undone. */
+    ROW(S(SUCCEEDED) | S(FAILED), E(UNDO), held, no_attempt_yet, STEP_UNDO_READY,
+        "it is to be undone, but the saga is held"),
+    ROW(S(SUCCEEDED) | S(FAILED), E(UNDO), ALWAYS, begin_undo, STEP_UNDO_SENT,
+        "nothing that depended on it is left"),
+    ROW(STEP_STATES_ALL, E(UNDO), ALWAYS, ignore, STATE_KEEP, "there is nothing to undo"),
+    ROW(UNDOING, E(UNDONE) | E(UNDO_EMPTY) | E(UNDO_NO) | E(UNDO_EXPIRED), undo_never_sent, ignore,
+        STATE_KEEP, "an answer to an undo that was never sent"),
+    ROW(UNDOING, E(UNDONE), ALWAYS, NULL, STEP_UNDONE, "its participant undid it"),
+    ROW(UNDOING, E(UNDO_EMPTY), ALWAYS, NULL, STEP_UNDO_EMPTY,
+        "there was nothing to undo, and never will be"),
+    ROW(S(UNDO_SENT), E(UNDO_NO), undo_attempts_left, raise_undo_round_and_wait,
+        STEP_UNDO_RETRY_WAIT, "its undo failed; it is tried again in a new round"),
+    ROW(S(UNDO_SENT), E(UNDO_NO), ALWAYS, NULL, STEP_UNDO_STUCK,
+        "its undo failed, and is out of attempts"),
+    ROW(S(UNDO_RETRY_WAIT) | S(UNDO_READY), E(UNDO_NO), ALWAYS, raise_undo_round, STATE_KEEP,
+        "its undo failed; the next attempt is a new round"),
+    ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), undo_attempts_left, wait_undo, STEP_UNDO_RETRY_WAIT,
+        "no outcome of its undo; the same round again"),
+    ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), ALWAYS, NULL, STEP_UNDO_STUCK,
+        "no outcome of its undo, and out of attempts"),
+    ROW(UNDOING & ~S(UNDO_STUCK), E(UNDO_EXPIRED), ALWAYS, NULL, STEP_UNDO_STUCK,
+        "its participant has forgotten it"),
+    ROW(STEP_STATES_ALL, E(UNDONE) | E(UNDO_EMPTY) | E(UNDO_NO) | E(UNDO_LATER) | E(UNDO_EXPIRED),
+        ALWAYS, ignore, STATE_KEEP, "late or repeated"),
+    ROW(S(UNDO_RETRY_WAIT), E(DUE), held, NULL, STEP_UNDO_READY,
+        "its pause is over, but the saga is held"),
+    ROW(S(UNDO_RETRY_WAIT), E(DUE), ALWAYS, send_undo, STEP_UNDO_SENT, "its pause is over"),
+    ROW(STEP_STATES_ALL, E(DUE), ALWAYS, ignore, STATE_KEEP, "it has no timer"),
+
+    /* The saga is no longer held. */
+    ROW(S(READY), E(RELEASE), ALWAYS, send, STEP_SENT, "the saga goes on"),
+    ROW(S(UNDO_READY), E(RELEASE), ALWAYS, send_undo, STEP_UNDO_SENT, "the saga goes on"),
+    ROW(S(PROBING), E(RELEASE), ALWAYS, probe_again, STATE_KEEP,
+        "the saga goes on; its participant is asked"),
+    ROW(STEP_STATES_ALL, E(RELEASE), ALWAYS, ignore, STATE_KEEP, "it was not held back"),
+
+    /* Operators. */
+    ROW(S(FAILED) | S(UNKNOWN), E(RETRY), retriable_and_held, new_round, STEP_READY,
+        "retried by an operator, when the saga is no longer held"),
+    ROW(S(FAILED) | S(UNKNOWN), E(RETRY), retriable, send_new_round, STEP_SENT,
+        "retried by an operator in a new round"),
+    ROW(S(FAILED), E(RETRY), ALWAYS, refuse, STATE_KEEP,
+        "it failed for good: the saga undoes what was done"),
+    ROW(S(UNKNOWN) | S(PROBING), E(RETRY), ALWAYS, probe, STEP_PROBING,
+        "retried by an operator: its participant is asked"),
+    ROW(S(UNDO_STUCK), E(RETRY), held, new_undo_round, STEP_UNDO_READY,
+        "retried by an operator, when the saga is no longer held"),
+    ROW(S(UNDO_STUCK), E(RETRY), ALWAYS, send_new_undo_round, STEP_UNDO_SENT,
+        "retried by an operator in a new round"),
+    ROW(S(RETRY_WAIT), E(RETRY), held, NULL, STEP_READY,
+        "retried by an operator, when the saga is no longer held"),
+    ROW(S(RETRY_WAIT), E(RETRY), ALWAYS, send, STEP_SENT, "retried by an operator before its time"),
+    ROW(S(UNDO_RETRY_WAIT), E(RETRY), held, NULL, STEP_UNDO_READY,
+        "retried by an operator, when the saga is no longer held"),
+    ROW(S(UNDO_RETRY_WAIT), E(RETRY), ALWAYS, send_undo, STEP_UNDO_SENT,
+        "retried by an operator before its time"),
+    ROW(STEP_STATES_ALL, E(RETRY), ALWAYS, refuse, STATE_KEEP, "it is not stuck"),
+
+    ROW(S(WAITING) | S(PARKED), E(SKIP), ALWAYS, NULL, STEP_SKIPPED, "skipped by an operator"),
+    ROW(S(READY), E(SKIP), never_sent, NULL, STEP_SKIPPED, "skipped by an operator"),
+    ROW(OPEN, E(SKIP), read_only, NULL, STEP_SKIPPED, "skipped by an operator"),
+    ROW(OPEN, E(SKIP), ALWAYS, fence, STEP_SKIPPED,
+        "skipped by an operator; what is in flight is fenced"),
+    ROW(S(FAILED), E(SKIP), retriable, NULL, STEP_SKIPPED, "skipped by an operator"),
+    ROW(S(SKIPPED), E(SKIP), ALWAYS, ignore, STATE_KEEP, "it is skipped already"),
+    ROW(STEP_STATES_ALL, E(SKIP), ALWAYS, refuse, STATE_KEEP,
+        "its outcome is known: there is nothing to skip"),
+
+    ROW(UNDOING & ~S(UNDO_SENT), E(MARK_UNDONE), ALWAYS, NULL, STEP_UNDONE,
+        "marked as undone by an operator"),
+    ROW(S(UNDO_SENT), E(MARK_UNDONE), ALWAYS, refuse, STATE_KEEP,
+        "its undo is in flight: wait for the answer"),
+    ROW(S(UNKNOWN), E(MARK_UNDONE), compensable_in_abort, fence_once, STEP_UNDONE,
+        "marked as undone by an operator; what is in flight is fenced"),
+    ROW(S(UNDONE) | S(UNDO_EMPTY), E(MARK_UNDONE), ALWAYS, ignore, STATE_KEEP,
+        "it is undone already"),
+    ROW(STEP_STATES_ALL, E(MARK_UNDONE), ALWAYS, refuse, STATE_KEEP, "it is not to be undone now"),
+
+    ROW(S(READY), E(FENCE), never_sent, ignore, STATE_KEEP, "it was never sent"),
+    ROW(OPEN, E(FENCE), read_only, ignore, STATE_KEEP, "a read leaves nothing behind"),
+    ROW(OPEN, E(FENCE), ALWAYS, fence_once, STATE_KEEP, "abandoned; what is in flight is fenced"),
+    ROW(STEP_STATES_ALL, E(FENCE), ALWAYS, ignore, STATE_KEEP, "nothing is in flight"),
+};
+/* clang-format on */
+
+MACHINE_ROWS struct step_row *step_rows(size_t *ret_count)
+{
+    *ret_count = sizeof(rows) / sizeof(rows[0]);
+    return rows;
+}
