@@ -1,17 +1,22 @@
 -- part: saga
 -- Sagas: definitions as verified data, the running instances, and what operators want of them. Only saga-worker decides
--- (saga/machine); SQL starts instances and records intents.
+-- (saga/machine); SQL starts instances and records intents. This file: the tables. 0008_template.sql: inputs; 0009_definition.sql:
+-- define to publish; 0010_instance.sql: start and send; 0011_operator.sql: intents and views; 0012_rights.sql: who may do what.
 
 create table saga.setting (
     only_row     boolean primary key default true check (only_row),
-    orchestrator text not null -- the routing key of this database's replies, and the end of its queue's name
+    -- the routing key of this database's replies, and the end of its queue's name
+    orchestrator text not null check (orchestrator ~ '^[A-Za-z0-9_.-]{1,200}$')
 );
+-- The database's name, as far as a routing key can carry it.
+insert into saga.setting (orchestrator) values (left(regexp_replace(current_database(), '[^A-Za-z0-9_.-]', '_', 'g'), 200));
 
 -- The draft of a definition, open until saga.publish.
 create table saga.draft (
     definition text primary key,
     timeout    interval,
     events     boolean not null default false,
+    published  integer, -- the version it was published as; it takes no further steps
     defined_by name not null default session_user,
     defined_at timestamptz not null default clock_timestamp()
 );
@@ -21,7 +26,7 @@ create table saga.draft_step (
     name         text not null,
     action       text,
     undo         text,
-    kind         text not null default 'compensable',
+    kind         text, -- null: compensable, or what suits the place of a wait step
     after        text[] not null default '{}',
     input        jsonb,
     undo_input   jsonb,
@@ -35,26 +40,47 @@ create table saga.draft_step (
     primary key (definition, name)
 );
 
--- Published versions: immutable.
+-- Published versions: immutable (a trigger in 0009_definition.sql).
 --
 -- plan: {"definition", "version", "timeout_ms" | null, "events", "steps": [
---          {"name", "action", "undo" | null, "participant", "kind", "via", "after": [index, ...], "timeout_ms",
+--          {"name", "action", "undo" | null, "participant", "kind", "via", "after": [index, ...], "timeout_ms" | null,
 --           "retry": {"max", "base_ms", "factor", "cap_ms", "jitter"}, "undo_retry": {...}, "undo_on_fail",
---           "input": template | null, "undo_input": template | null, "run_if": ..., "skip_if": ...}, ...]}
+--           "input": template | null, "undo_input": template | null}, ...]}
 --       Steps are in an order in which every step comes after those in its `after`; everywhere else a step is its index here.
--- start_steps: the `steps` that a new instance has: roots SENT, all others WAITING.
+-- start_steps: the `steps` that a new instance has: roots SENT (or PARKED), all others WAITING.
 create table saga.definition (
     id           integer generated always as identity primary key,
     name         text not null,
     version      integer not null,
-    content      jsonb not null, -- what was defined, for "the same content" and for people
+    content      jsonb not null, -- what was defined, defaults filled in: for "the same content" and for people
     plan         jsonb not null,
     start_steps  jsonb not null,
     graph        text not null,  -- mermaid
+    timeout_us   bigint,         -- of the whole saga; null: none
+    -- What saga.start needs of the plan, beside it: the roots, and the timeout of each (null: none).
+    root_steps   integer[] not null,
+    root_sent    boolean[] not null, -- via command
+    root_timeout_us bigint[] not null,
     published_at timestamptz not null default clock_timestamp(),
     published_by name not null default session_user,
     current      boolean not null,
     unique (name, version)
+);
+create unique index definition_current on saga.definition (name) where current;
+
+-- The plan's steps again, a row each, with what sending a command needs: a plan is too large to be unpacked for every command.
+create table saga.definition_step (
+    definition_id integer not null references saga.definition,
+    step          integer not null, -- index in the plan
+    name          text not null,
+    kind          text not null,
+    via           text not null,
+    action        text,
+    undo          text,
+    undo_on_fail  boolean not null,
+    input         jsonb,   -- compiled templates (0008_template.sql)
+    undo_input    jsonb,
+    primary key (definition_id, step)
 );
 
 -- A key never runs twice, also after its saga was archived.
@@ -73,7 +99,7 @@ create table saga.key (
 --   {"s": state, "r": round of the action, "u": round of the undo, "a": attempts of what is in flight, "d": due, microseconds since 1970, or absent}
 create table saga.instance (
     id               uuid primary key,
-    definition_id    integer not null references saga.definition,
+    definition_id    integer not null, -- no foreign key: every start would lock the definition's row
     key              text,
     state            text not null check (state in ('RUNNING', 'COMPLETING', 'ABORTING', 'COMPENSATING', 'STUCK', 'SUCCEEDED', 'COMPENSATED', 'CLOSED')),
     phase            text check (phase in ('forward', 'backward', 'in_doubt', 'protocol')), -- of STUCK
@@ -97,6 +123,7 @@ create table saga.ended (
     ended_at timestamptz not null default clock_timestamp(),
     primary key (id)
 );
+create index ended_at on saga.ended (ended_at);
 
 -- What happened, a row per event, for people. event: started, sent, succeeded, failed, ...
 create table saga.history (
@@ -125,3 +152,6 @@ create table saga.intent (
     detail            text
 );
 create index intent_open on saga.intent (id) where applied_at is null;
+create index intent_saga on saga.intent (saga_id, id);
+-- A signal sent twice with the same id is one signal.
+create unique index intent_signal on saga.intent (saga_id, (argument ->> 'signal_id')) where verb = 'signal';

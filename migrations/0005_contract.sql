@@ -1,0 +1,361 @@
+-- part: participant
+-- The contract of a participant in any language: saga.receive and saga.reply, inside its own transaction at READ COMMITTED.
+-- saga/README.md describes commands and replies member by member.
+
+create type saga.identity as (saga_id uuid, step text, element integer, operation text, round integer);
+
+-- Why a command cannot be read; null when it can.
+create function saga.command_problem(command jsonb) returns text
+language sql immutable
+as $$
+    select case
+        when jsonb_typeof(command -> 'saga') is distinct from 'object' then 'no object "saga"'
+        when not coalesce(command -> 'saga' ->> 'id' ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$', false)
+            then '"saga"."id" is no UUID'
+        when not coalesce(octet_length(command -> 'saga' ->> 'step') between 1 and 63, false) then '"saga"."step" is no name'
+        when not coalesce(command -> 'saga' ->> 'operation' in ('action', 'undo', 'probe'), false)
+            then '"saga"."operation" is none of action, undo, probe'
+        when not coalesce(command -> 'saga' ->> 'round' ~ '^[0-9]{1,9}$', false) then '"saga"."round" is no count'
+        when not coalesce(command -> 'saga' ->> 'element', '0') ~ '^[0-9]{1,9}$' then '"saga"."element" is no count'
+        when not coalesce(octet_length(command -> 'saga' ->> 'reply_to') between 1 and 255, false)
+            then '"saga"."reply_to" is no routing key'
+        when not command ? 'input' then 'no "input"'
+    end
+$$;
+
+create function saga.identify(command jsonb) returns saga.identity
+language plpgsql immutable
+as $$
+declare
+    problem text := saga.command_problem(command);
+begin
+    if problem is not null or command is null then
+        raise exception 'the command cannot be read: %', coalesce(problem, 'it is null')
+            using errcode = 'SG200', hint = 'Pass the body of the message, as jsonb, unchanged.';
+    end if;
+    return ((command -> 'saga' ->> 'id')::uuid, command -> 'saga' ->> 'step', coalesce((command -> 'saga' ->> 'element')::integer, 0),
+            command -> 'saga' ->> 'operation', (command -> 'saga' ->> 'round')::integer);
+end
+$$;
+
+-- Every statement below must see what the one before it waited for.
+create function saga.require_read_committed() returns void
+language plpgsql stable
+as $$
+begin
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception 'a participant works at READ COMMITTED, this transaction is %', upper(current_setting('transaction_isolation'))
+            using errcode = 'SG201', hint = 'BEGIN ISOLATION LEVEL READ COMMITTED.';
+    end if;
+end
+$$;
+
+-- Queues replies for the relay. Each is a reply's body; what the message's properties repeat is taken from it.
+create function saga.queue_replies(replies jsonb[]) returns void
+language sql volatile
+as $$
+    insert into outbox.message (message_id, type, exchange, routing_key, headers, payload, correlation_id)
+    select outbox.uuid_v7(), 'saga.reply', 'saga.replies', r.reply -> 'saga' ->> 'reply_to',
+           jsonb_build_object('saga-id', r.reply -> 'saga' -> 'id', 'saga-step', r.reply -> 'saga' -> 'step',
+                              'saga-operation', r.reply -> 'saga' -> 'operation'),
+           r.reply::json, r.reply -> 'saga' ->> 'id'
+    from unnest(replies) with ordinality r (reply, ordinal)
+    order by r.ordinal
+$$;
+
+-- The body of a reply.
+create function saga.reply_body(command jsonb, outcome text, output jsonb, error jsonb) returns jsonb
+language sql immutable
+as $$
+    select jsonb_build_object('saga', command -> 'saga', 'outcome', outcome)
+           || case when error is not null then jsonb_build_object('error', error)
+                   when output is not null then jsonb_build_object('output', output)
+                   else '{}' end
+$$;
+
+create function saga.expired_reply(command jsonb) returns jsonb
+language sql immutable
+as $$
+    select saga.reply_body(command, 'expired', null, jsonb_build_object('code', 'expired',
+        'message', 'the outcomes of sagas this old were dropped', 'details', '{}'::jsonb))
+$$;
+
+-- The reply to an action or undo for which an outcome stands.
+create function saga.standing_reply(command jsonb, standing saga.outcome) returns jsonb
+language sql immutable
+as $$
+    select case standing.outcome
+        when 'ok' then saga.reply_body(command, 'ok', standing.output, null)
+        when 'failed' then saga.reply_body(command, 'failed', null, standing.error)
+        else case when standing.error is null then saga.reply_body(command, 'not_executed', null, null)
+                  else saga.reply_body(command, 'failed', null, standing.error) end
+    end
+$$;
+
+-- Writes an outcome where none stands (a failure of a lower round is replaced). False: another one stands. Waits for a transaction that
+-- is about to decide the same identity.
+create function saga.record(who saga.identity, outcome text, output jsonb, error jsonb) returns boolean
+language plpgsql volatile
+as $$
+#variable_conflict use_column
+begin
+    insert into saga.outcome as o (saga_id, step, element, operation, round, outcome, output, error)
+    values (who.saga_id, who.step, who.element, who.operation, who.round, record.outcome, record.output, record.error)
+    on conflict (saga_id, step, element, operation) do update
+        -- A claim keeps the error of the round before, for the case that it is given up again.
+        set round = excluded.round, outcome = excluded.outcome, output = excluded.output,
+            error = case when excluded.outcome in ('running', 'started') then o.error else excluded.error end,
+            xid = excluded.xid, decided_at = excluded.decided_at
+        where o.outcome = 'failed' and o.round < excluded.round;
+    return found;
+end
+$$;
+
+-- What stands for an identity, locked until the end of the transaction; all null when nothing does.
+create function saga.find_outcome(who saga.identity, of_operation text) returns saga.outcome
+language plpgsql volatile
+as $$
+declare
+    standing saga.outcome;
+begin
+    select o.* into standing from saga.outcome o
+    where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = of_operation
+    for update;
+    return standing;
+end
+$$;
+
+-- Meets a command with what is known here. claim_as: running or started to claim what is to be executed, null to leave that to the
+-- caller, who writes the outcome last.
+--   execute              to be done
+--   repeated, fenced     answered: `reply` (which is not queued yet)
+--   resume               an effect outside was begun: find out, then reply
+--   in_doubt             undo or probe of an action that was begun outside: find out, then reply
+create function saga.meet(command jsonb, who saga.identity, claim_as text, out verdict text, out input jsonb, out reply jsonb)
+language plpgsql volatile
+as $$
+declare
+    action   saga.outcome;
+    standing saga.outcome;
+    on_fail  boolean := coalesce((command -> 'saga' -> 'undo_on_fail')::boolean, false);
+begin
+    input := command -> 'input';
+
+    if who.operation <> 'action' then
+        -- The fence comes first: it waits for an action that is still running, and without one it is what a late action will find.
+        insert into saga.outcome (saga_id, step, element, operation, round, outcome)
+        values (who.saga_id, who.step, who.element, 'action', case who.operation when 'probe' then who.round else 0 end, 'fenced')
+        on conflict do nothing;
+        action := saga.find_outcome(who, 'action');
+        if action.outcome = 'running' then
+            raise exception 'this transaction has received the action itself and not replied to it' using errcode = 'SG204';
+        elsif action.outcome = 'started' then
+            verdict := 'in_doubt';
+            return;
+        end if;
+    end if;
+
+    if who.operation = 'probe' then
+        if action.outcome = 'ok' then
+            verdict := 'repeated';
+            reply := saga.reply_body(command, 'executed', action.output, null);
+        elsif action.outcome = 'failed' and action.round >= who.round or action.outcome = 'fenced' and action.error is not null then
+            verdict := 'repeated';
+            reply := saga.reply_body(command, 'failed', null, action.error);
+        else
+            if action.outcome = 'failed' then -- of an earlier round: the round that is asked about must not come after this answer
+                update saga.outcome o set outcome = 'fenced', round = who.round, error = null, decided_at = clock_timestamp()
+                where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = 'action';
+            end if;
+            verdict := 'fenced';
+            reply := saga.reply_body(command, 'not_executed', null, null);
+        end if;
+        return;
+    end if;
+
+    if who.operation = 'undo' then
+        if action.outcome = 'failed' then -- no later round of the action may follow its undo
+            update saga.outcome o set outcome = 'fenced', decided_at = clock_timestamp()
+            where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = 'action';
+        end if;
+        if action.outcome <> 'ok' and not (on_fail and action.error is not null) then
+            verdict := 'fenced';
+            reply := saga.reply_body(command, 'ok', null, null) || '{"empty": true}';
+            return;
+        end if;
+        if not coalesce((command -> 'saga' -> 'mapped')::boolean, false) then
+            input := saga.undo_input(input, action.output);
+        end if;
+    end if;
+
+    if claim_as is not null and saga.record(who, claim_as, null, null) then
+        verdict := 'execute';
+        return;
+    end if;
+    standing := saga.find_outcome(who, who.operation);
+    if standing.outcome is null and claim_as is null or standing.outcome = 'failed' and standing.round < who.round then
+        verdict := 'execute';
+    elsif standing.outcome is null then
+        raise exception 'the outcome of saga % was removed while it was read', who.saga_id using errcode = '40001';
+    elsif standing.outcome = 'running' then
+        raise exception 'this transaction has received the command already' using errcode = 'SG204',
+            hint = 'Reply to it, or roll back to before it was received.';
+    elsif standing.outcome = 'started' then
+        verdict := 'resume';
+    else
+        verdict := case standing.outcome when 'fenced' then 'fenced' else 'repeated' end;
+        reply := saga.standing_reply(command, standing);
+    end if;
+end
+$$;
+
+-- What an undo receives when its definition does not map it: the action's input with the action's output under `output`.
+create function saga.undo_input(input jsonb, output jsonb) returns jsonb
+language sql immutable
+as $$
+    select case when jsonb_typeof(input) = 'object' then input else jsonb_build_object('input', input) end
+           || jsonb_build_object('output', output)
+$$;
+
+create function saga.receive(command jsonb, external boolean default false, out verdict text, out input jsonb, out reply jsonb)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    who saga.identity := saga.identify(command);
+begin
+    perform saga.require_read_committed();
+    if who.saga_id < saga.lock_outcomes() then
+        verdict := 'expired';
+        reply := saga.expired_reply(command);
+    else
+        select m.verdict, m.input, m.reply into verdict, input, reply
+        from saga.meet(command, who, case when external then 'started' else 'running' end) m;
+    end if;
+    if reply is not null then
+        perform saga.queue_replies(array[reply]);
+    end if;
+end
+$$;
+comment on function saga.receive is
+    'Receives a command in the participant''s transaction. Verdict execute: do it and reply; resume, in_doubt: find out and reply; any other: it is answered.';
+
+-- reply -------------------------------------------------------------------------------------------------------------------------
+
+-- {"code", "message", "details"} of what a program says about its failure.
+create function saga.failure(output jsonb, code text) returns jsonb
+language sql immutable
+as $$
+    select case when jsonb_typeof(output) = 'object'
+                then jsonb_build_object('code', coalesce(output ->> 'code', code), 'message', coalesce(output ->> 'message', ''),
+                                        'details', coalesce(output -> 'details', output - 'code' - 'message'))
+                else jsonb_build_object('code', code, 'message', '', 'details', coalesce(output, '{}')) end
+$$;
+
+-- The answer to a probe, or to an undo, of an action that was begun outside: what the program found out.
+create function saga.settle_started(command jsonb, who saga.identity, outcome text, output jsonb, out reply jsonb)
+language plpgsql volatile
+as $$
+declare
+    action  saga.outcome := saga.find_outcome(who, 'action');
+    settled text := case when who.operation = 'undo' then 'fenced'
+                         when outcome = 'ok' then 'ok' when outcome = 'failed' then 'failed' else 'fenced' end;
+    why     jsonb := case when outcome = 'failed' then saga.failure(output, 'failed') end;
+begin
+    if action.outcome is distinct from 'started' then
+        return;
+    end if;
+    reply := case when outcome = 'transient' then saga.reply_body(command, 'in_doubt', null, saga.failure(output, 'in_doubt'))
+                  when who.operation = 'probe' and outcome = 'ok' then saga.reply_body(command, 'executed', output, null)
+                  else saga.reply_body(command, outcome, case when outcome = 'ok' then output end, why) end;
+    if outcome = 'transient' or who.operation = 'undo' and outcome = 'failed' then
+        return; -- still not known, or not undone
+    end if;
+    update saga.outcome o
+    set outcome = settled, output = case when settled = 'ok' then settle_started.output end,
+        error = case when settled = 'failed' then why end, decided_at = clock_timestamp()
+    where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = 'action';
+    if who.operation = 'undo' then
+        perform saga.record(who, 'ok', output, null);
+    end if;
+end
+$$;
+
+create function saga.reply(command jsonb, outcome text, output jsonb default '{}') returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    who      saga.identity := saga.identify(command);
+    standing saga.outcome;
+    answer   jsonb;
+    why      jsonb := case when outcome <> 'ok' then saga.failure(output, outcome) end;
+begin
+    perform saga.require_read_committed();
+    if outcome is null or outcome not in ('ok', 'failed', 'transient')
+       and not (outcome = 'not_executed' and who.operation = 'probe') then
+        raise exception 'saga.reply: outcome "%" is none of ok, failed, transient (or, to a probe, not_executed)', outcome
+            using errcode = 'SG205';
+    end if;
+    if who.saga_id < saga.lock_outcomes() then
+        perform saga.queue_replies(array[saga.expired_reply(command)]);
+        return 'repeated';
+    end if;
+    output := coalesce(output, '{}');
+
+    if who.operation <> 'action' then
+        answer := saga.settle_started(command, who, outcome, output);
+        if answer is not null then
+            perform saga.queue_replies(array[answer]);
+            return 'recorded';
+        end if;
+    end if;
+    if who.operation = 'probe' then
+        raise exception 'saga.reply: nothing was begun that this probe asks about' using errcode = 'SG202',
+            hint = 'Reply to a probe only after the verdict in_doubt.';
+    end if;
+
+    standing := saga.find_outcome(who, who.operation);
+    if standing.outcome in ('running', 'started') and standing.round = who.round then
+        perform saga.conclude(who, standing, outcome, output, why);
+        perform saga.queue_replies(array[saga.reply_body(command, outcome, case when why is null then output end, why)]);
+        return 'recorded';
+    elsif outcome = 'ok' then
+        raise exception 'saga.reply: the % of step "%" of saga % was not received in this transaction', who.operation, who.step,
+            who.saga_id using errcode = 'SG202', hint = 'Call saga.receive first; reply ok only after its verdict execute or resume.';
+    elsif outcome = 'failed' and saga.record(who, 'failed', null, why) then
+        perform saga.queue_replies(array[saga.reply_body(command, outcome, null, why)]);
+        return 'recorded';
+    end if;
+    standing := saga.find_outcome(who, who.operation);
+    if outcome = 'transient' and (standing.outcome is null or standing.outcome = 'failed' and standing.round < who.round) then
+        perform saga.queue_replies(array[saga.reply_body(command, outcome, null, why)]);
+        return 'recorded';
+    elsif standing.outcome = 'started' then
+        raise exception 'saga.reply: round % of this command was begun, this is a reply to round %', standing.round, who.round
+            using errcode = 'SG202';
+    end if;
+    perform saga.queue_replies(array[saga.standing_reply(command, standing)]);
+    return 'repeated';
+end
+$$;
+comment on function saga.reply is
+    'Turns this transaction''s claim into its outcome and queues the reply: recorded. Another outcome stands: that is replied, repeated.';
+
+-- A claim becomes its outcome. Given up, it is as if it had never been made; but what was begun outside stays begun.
+create function saga.conclude(who saga.identity, standing saga.outcome, decided text, output jsonb, why jsonb) returns void
+language plpgsql volatile
+as $$
+begin
+    if decided = 'transient' and standing.outcome = 'running' and standing.error is null then
+        delete from saga.outcome o
+        where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = who.operation;
+    elsif decided <> 'transient' or standing.outcome = 'running' then
+        update saga.outcome o
+        set outcome = case decided when 'transient' then 'failed' else decided end,
+            round = case decided when 'transient' then standing.round - 1 else standing.round end,
+            output = case decided when 'ok' then conclude.output end,
+            error = case decided when 'ok' then null when 'failed' then why else standing.error end,
+            xid = pg_current_xact_id(), decided_at = clock_timestamp()
+        where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = who.operation;
+    end if;
+end
+$$;

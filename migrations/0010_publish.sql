@@ -1,0 +1,385 @@
+-- part: saga
+-- saga.publish: checks a draft by the rules of a saga that can always end, and freezes it.
+--
+-- A(s) and D(s) are all the ancestors and descendants of step s by `after`. The rules and their SQLSTATEs:
+--   SG301  `after` names steps that exist; no cycle; a compensable step has an undo
+--   SG302  at most one pivot p; with a pivot every other step is in A(p) or in D(p)
+--   SG303  A(p) holds compensable, read_only, timer and signal steps; D(p) retriable and timer steps, and signal steps without a timeout
+--   SG304  without a pivot, no retriable step
+--   SG307  an input reads $.input, or a step in A(s)
+-- and SG300 names, SG312 values, SG313 what this version cannot do, SG314 templates.
+
+-- Of every step of a draft, its ancestors, as bits by place in `steps` (bit 0: the first). Raises SG301.
+create function saga.ancestors(steps jsonb) returns bigint[]
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    count  integer := jsonb_array_length(steps);
+    direct bigint[];
+    closed bigint[];
+    place  jsonb := (select jsonb_object_agg(s.step ->> 'name', s.ordinal - 1) from jsonb_array_elements(steps) with ordinality s (step, ordinal));
+    bits   bigint;
+    before jsonb;
+begin
+    for i in 1 .. count loop
+        bits := 0;
+        for before in select b.name from jsonb_array_elements(steps -> (i - 1) -> 'after') b (name) loop
+            if not place ? (before #>> '{}') then
+                perform saga.refuse('SG301', format('step "%s": its `after` names "%s", which is no step (rule 1)',
+                                                    steps -> (i - 1) ->> 'name', before #>> '{}'),
+                                    'Add that step, or take the name out of `after`.');
+            end if;
+            bits := bits | (1::bigint << (place -> (before #>> '{}'))::integer);
+        end loop;
+        direct[i] := bits;
+    end loop;
+    closed := direct;
+    for via in 1 .. count loop -- Warshall: whatever comes after `via` comes after what is before it
+        for i in 1 .. count loop
+            if closed[i] & (1::bigint << (via - 1)) <> 0 then
+                closed[i] := closed[i] | closed[via];
+            end if;
+        end loop;
+    end loop;
+    for i in 1 .. count loop
+        if closed[i] & (1::bigint << (i - 1)) <> 0 then
+            perform saga.refuse('SG301', format('step "%s" comes after itself (rule 1)', steps -> (i - 1) ->> 'name'),
+                                'Take one `after` out of the circle: ' || saga.circle(steps, closed, i) || '.');
+        end if;
+    end loop;
+    return closed;
+end
+$$;
+
+-- The steps of the circle that step i is in.
+create function saga.circle(steps jsonb, closed bigint[], i integer) returns text
+language sql immutable
+as $$
+    select string_agg(steps -> (j - 1) ->> 'name', ', ' order by j)
+    from generate_series(1, cardinality(closed)) j
+    where closed[i] & (1::bigint << (j - 1)) <> 0 and closed[j] & (1::bigint << (i - 1)) <> 0
+$$;
+
+-- The rules about the shape: 1 to 4. steps: [{"name", "kind", "via", "after", "undo", "timeout_ms"}, ...]; raises, or returns the
+-- ancestors.
+create function saga.check_shape(steps jsonb) returns bigint[]
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    closed    bigint[] := saga.ancestors(steps);
+    pivot     integer;
+    name      text;
+    kind      text;
+    via       text;
+    is_before boolean;
+    is_behind boolean;
+begin
+    for i in 1 .. cardinality(closed) loop
+        name := steps -> (i - 1) ->> 'name';
+        kind := steps -> (i - 1) ->> 'kind';
+        if kind = 'compensable' and steps -> (i - 1) ->> 'undo' is null then
+            perform saga.refuse('SG301', format('step "%s" is compensable and has no undo (rule 1)', name),
+                                'Give it an undo, or a kind that needs none: read_only, pivot, retriable.');
+        elsif kind = 'pivot' and pivot is not null then
+            perform saga.refuse('SG302', format('step "%s" is a second pivot, after "%s" (rule 2)', name, steps -> (pivot - 1) ->> 'name'),
+                                'A saga has one point of no return: make one of the two compensable, or retriable behind the other.');
+        elsif kind = 'pivot' then
+            pivot := i;
+        end if;
+    end loop;
+    for i in 1 .. cardinality(closed) loop
+        name := steps -> (i - 1) ->> 'name';
+        kind := steps -> (i - 1) ->> 'kind';
+        via := steps -> (i - 1) ->> 'via';
+        if pivot is null then
+            if kind = 'retriable' and via = 'command' then
+                perform saga.refuse('SG304', format('step "%s" is retriable, and there is no pivot (rule 4)', name),
+                                    'A retriable step stands behind the pivot: name a pivot before it, or make it compensable.');
+            end if;
+            continue;
+        elsif i = pivot then
+            continue;
+        end if;
+        is_before := closed[pivot] & (1::bigint << (i - 1)) <> 0;
+        is_behind := closed[i] & (1::bigint << (pivot - 1)) <> 0;
+        if not is_before and not is_behind then
+            perform saga.refuse('SG302', format('step "%s" is neither before nor after the pivot "%s" (rule 2)', name,
+                                                steps -> (pivot - 1) ->> 'name'),
+                case when kind = 'retriable' then format('Add "%s" to the `after` of "%s".', steps -> (pivot - 1) ->> 'name', name)
+                     else format('Add "%s" to the `after` of "%s".', name, steps -> (pivot - 1) ->> 'name') end);
+        elsif is_before and via = 'command' and kind not in ('compensable', 'read_only') then
+            perform saga.refuse('SG303', format('step "%s" is %s and stands before the pivot "%s" (rule 3)', name, kind,
+                                                steps -> (pivot - 1) ->> 'name'),
+                                'Before the pivot everything can still be undone: make it compensable or read_only, or put it behind.');
+        elsif is_behind and via = 'command' and kind <> 'retriable' then
+            perform saga.refuse('SG303', format('step "%s" is %s and stands behind the pivot "%s" (rule 3)', name, kind,
+                                                steps -> (pivot - 1) ->> 'name'),
+                                'Behind the pivot nothing may fail for good: make it retriable, or put it before.');
+        elsif is_behind and via = 'signal' and steps -> (i - 1) ->> 'timeout_ms' is not null then
+            perform saga.refuse('SG303', format('step "%s" waits behind the pivot "%s" for a signal that may time out (rule 3)', name,
+                                                steps -> (pivot - 1) ->> 'name'),
+                                'Take its timeout away: it waits for as long as it takes.');
+        end if;
+    end loop;
+    return closed;
+end
+$$;
+
+-- What a draft says, with the defaults filled in and every value checked; one object per step, in the order of their definition.
+-- Raises SG300, SG312, SG313.
+create function saga.draft_steps(of_definition text) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    steps jsonb := '[]';
+    s     saga.draft_step;
+begin
+    for s in select d.* from saga.draft_step d where d.definition = of_definition order by d.ordinal loop
+        if s.via in ('timer', 'signal') then
+            steps := steps || saga.wait_step(s);
+        elsif s.via = 'command' then
+            steps := steps || saga.command_step(s);
+        else
+            perform saga.refuse('SG313', format('step "%s": via "%s" is not supported in this version', s.name, s.via),
+                                'A step is done via command, timer or signal.');
+        end if;
+        if s.run_if is not null or s.skip_if is not null then
+            perform saga.refuse('SG313', format('step "%s": run_if and skip_if are not supported in this version', s.name),
+                                'Let the participant decide: it may answer ok without having done anything.');
+        end if;
+    end loop;
+    if steps = '[]' then
+        perform saga.refuse('SG310', format('the draft of "%s" has no step', of_definition), 'Add one with saga.step.');
+    end if;
+    return steps;
+end
+$$;
+
+create function saga.command_step(s saga.draft_step) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    what text := format('step "%s"', s.name);
+    kind text := coalesce(s.kind, 'compensable');
+begin
+    if kind not in ('compensable', 'read_only', 'pivot', 'retriable') then
+        perform saga.refuse('SG312', format('%s: there is no kind "%s"', what, kind),
+                            'A step is compensable, read_only, pivot or retriable.');
+    end if;
+    perform saga.check_action(what, 'action', s.action);
+    if s.undo is not null then
+        perform saga.check_action(what, 'undo', s.undo);
+        if kind <> 'compensable' then
+            perform saga.refuse('SG312', format('%s is %s and has an undo', what, kind),
+                                'Only a compensable step is ever undone: take the undo away, or make it compensable.');
+        elsif saga.participant_of(s.undo) <> saga.participant_of(s.action) then
+            perform saga.refuse('SG312', format('%s: its action is %s''s and its undo is %s''s', what, saga.participant_of(s.action),
+                                                saga.participant_of(s.undo)),
+                                'Action and undo belong to one participant: it alone knows whether there is something to undo.');
+        end if;
+    elsif s.undo_input is not null or s.undo_retry is not null or s.undo_on_fail then
+        -- A pivot is probed with the policy of undos.
+        if not (kind = 'pivot' and s.undo_input is null and not s.undo_on_fail) and kind <> 'compensable' then
+            perform saga.refuse('SG312', format('%s has no undo, and says how to undo it', what),
+                                'Take undo_input, undo_retry and undo_on_fail away.');
+        end if;
+    end if;
+    return jsonb_build_array(jsonb_build_object(
+        'name', s.name, 'action', s.action, 'undo', s.undo, 'participant', saga.participant_of(s.action), 'kind', kind,
+        'via', 'command', 'after', to_jsonb(array(select distinct a from unnest(s.after) a order by a)),
+        'timeout_ms', coalesce(saga.milliseconds(what || ': timeout', s.timeout, '10 ms', '366 days'), 30000),
+        'retry', saga.complete_policy(s.retry, saga.default_policy(case kind when 'retriable' then 'retriable' else 'action' end), what || ', retry'),
+        'undo_retry', saga.complete_policy(s.undo_retry, saga.default_policy('undo'), what || ', undo_retry'),
+        'undo_on_fail', s.undo_on_fail, 'input', s.input, 'undo_input', s.undo_input));
+end
+$$;
+
+-- A timer's timeout is its length; a signal without one waits for as long as it takes.
+create function saga.wait_step(s saga.draft_step) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    what text := format('step "%s"', s.name);
+begin
+    if num_nonnulls(s.action, s.undo, s.input, s.undo_input, s.retry, s.undo_retry) > 0 or s.undo_on_fail
+       or coalesce(s.kind, 'read_only') <> 'read_only' then
+        perform saga.refuse('SG312', format('%s waits for a %s, and has what only a command has', what, s.via),
+                            'A wait step has a name, via, after and timeout.');
+    elsif s.via = 'timer' and s.timeout is null then
+        perform saga.refuse('SG312', format('%s is a timer without a length', what), 'Say it with timeout => ''10 min''.');
+    end if;
+    return jsonb_build_array(jsonb_build_object(
+        'name', s.name, 'action', null, 'undo', null, 'participant', null, 'kind', 'read_only', 'via', s.via,
+        'after', to_jsonb(array(select distinct a from unnest(s.after) a order by a)),
+        'timeout_ms', saga.milliseconds(what || ': timeout', s.timeout, '10 ms', '366 days'),
+        'retry', saga.default_policy('action'), 'undo_retry', saga.default_policy('undo'), 'undo_on_fail', false,
+        'input', null, 'undo_input', null));
+end
+$$;
+
+create function saga.participant_of(action text) returns text
+language sql immutable
+as $$ select pg_catalog.regexp_replace(action, '\.[^.]*$', '') $$;
+
+create function saga.check_action(what text, which text, action text) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if action is null or action !~ '^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$' or octet_length(action) > 127 then
+        perform saga.refuse('SG300', format('%s: its %s %s is no action', what, which, coalesce('"' || action || '"', 'null')),
+                            'An action is <participant>.<verb>, each of small letters, digits and _, at most 127 bytes.');
+    end if;
+end
+$$;
+
+-- The steps in an order in which every step comes after those in its `after`, else as they were defined; `after` as indexes, templates
+-- compiled. Raises SG307, SG314.
+create function saga.plan_steps(steps jsonb, closed bigint[]) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    count   integer := cardinality(closed);
+    sorted  integer[] := array(select i from generate_series(1, count) i order by saga.depth(closed, i), i);
+    index   jsonb := (select jsonb_object_agg(steps -> (i - 1) ->> 'name', place - 1) from unnest(sorted) with ordinality u (i, place));
+    planned jsonb := '[]';
+    step    jsonb;
+    before  text[];
+    i       integer;
+begin
+    foreach i in array sorted loop
+        step := steps -> (i - 1);
+        before := array(select steps -> (j - 1) ->> 'name' from generate_series(1, count) j
+                        where closed[i] & (1::bigint << (j - 1)) <> 0);
+        planned := planned || jsonb_build_array(step || jsonb_build_object(
+            'after', (select coalesce(jsonb_agg(index -> a.name order by index -> a.name), '[]')
+                      from jsonb_array_elements_text(step -> 'after') a (name)),
+            'input', saga.compile_input(step, 'input', before),
+            'undo_input', saga.compile_input(step, 'undo_input', before || (step ->> 'name'))));
+    end loop;
+    return planned;
+end
+$$;
+
+-- How many steps come before one: less for every step that comes before it.
+create function saga.depth(closed bigint[], i integer) returns bigint
+language sql immutable
+as $$
+    select count(*) from generate_series(1, cardinality(closed)) j where closed[i] & (1::bigint << (j - 1)) <> 0
+$$;
+
+create function saga.compile_input(step jsonb, member text, readable text[]) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    why  text;
+    hint text;
+    code text;
+begin
+    return saga.compile_template(nullif(step -> member, 'null'), readable);
+exception when sqlstate 'SG307' or sqlstate 'SG314' then
+    get stacked diagnostics why = message_text, hint = pg_exception_hint, code = returned_sqlstate;
+    perform saga.refuse(code, format('step "%s", %s: %s%s', step ->> 'name', member, why, case code when 'SG307' then ' (rule 7)' else '' end),
+                        hint);
+end
+$$;
+
+-- For people: the steps, what comes after what, and how each is undone.
+create function saga.mermaid(definition text, planned jsonb) returns text
+language sql immutable
+as $$
+    select 'flowchart TD' || chr(10) || string_agg(line, chr(10) order by part, ordinal, line)
+    from (
+        select 1 as part, s.ordinal, '    ' || (s.step ->> 'name') || case
+                   when s.step ->> 'via' <> 'command' then format('(["%s<br/>%s%s"])', s.step ->> 'name', s.step ->> 'via',
+                        coalesce(' ' || (s.step ->> 'timeout_ms') || ' ms', ''))
+                   when s.step ->> 'kind' = 'pivot' then format('{{"%s<br/>%s"}}', s.step ->> 'name', s.step ->> 'action')
+                   else format('["%s<br/>%s"]', s.step ->> 'name', s.step ->> 'action') end || ':::' || (s.step ->> 'kind') as line
+        from jsonb_array_elements(planned) with ordinality s (step, ordinal)
+        union all
+        select 2, s.ordinal, format('    %s --> %s', planned -> (b.index)::integer ->> 'name', s.step ->> 'name')
+        from jsonb_array_elements(planned) with ordinality s (step, ordinal), jsonb_array_elements(s.step -> 'after') b (index)
+        union all
+        select 3, s.ordinal, format('    %s -. undo .-> %s_undo("%s")', s.step ->> 'name', s.step ->> 'name', s.step ->> 'undo')
+        from jsonb_array_elements(planned) with ordinality s (step, ordinal)
+        where s.step ->> 'undo' is not null
+        union all
+        select 4, 0, '    classDef pivot stroke-width:3px' where planned @> '[{"kind": "pivot"}]'
+    ) lines
+$$;
+
+create function saga.publish(definition text, out version integer, out graph text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    draft   saga.draft;
+    latest  saga.definition;
+    content jsonb;
+    planned jsonb;
+    frozen  integer;
+begin
+    select d.* into draft from saga.draft d where d.definition = publish.definition for update;
+    if not found then
+        perform saga.refuse('SG310', format('there is no draft of "%s"', publish.definition),
+                            format('Begin with saga.define(%L).', publish.definition));
+    end if;
+    content := jsonb_build_object('timeout_ms', (extract(epoch from draft.timeout) * 1000)::bigint, 'events', draft.events,
+                                  'steps', saga.draft_steps(publish.definition));
+    select d.* into latest from saga.definition d where d.name = publish.definition and d.current;
+    if latest.content = content then
+        version := latest.version;
+        graph := latest.graph;
+    else
+        planned := saga.plan_steps(content -> 'steps', saga.check_shape(content -> 'steps'));
+        version := coalesce((select max(d.version) from saga.definition d where d.name = publish.definition), 0) + 1;
+        graph := saga.mermaid(publish.definition, planned);
+        update saga.definition d set current = false where d.id = latest.id;
+        insert into saga.definition (name, version, content, plan, start_steps, graph, timeout_us, root_steps, root_sent, root_timeout_us,
+                                     current)
+        select publish.definition, publish.version, content,
+               jsonb_build_object('definition', publish.definition, 'version', publish.version, 'timeout_ms', content -> 'timeout_ms',
+                                  'events', draft.events, 'steps', planned),
+               jsonb_agg(case when not s.is_root then '{"s": "WAITING", "r": 0, "u": 0, "a": 0}'
+                              when s.is_sent then '{"s": "SENT", "r": 1, "u": 0, "a": 1}'
+                              else '{"s": "PARKED", "r": 0, "u": 0, "a": 0}' end::jsonb order by s.index),
+               publish.graph, (content ->> 'timeout_ms')::bigint * 1000,
+               array_agg(s.index order by s.index) filter (where s.is_root),
+               array_agg(s.is_sent order by s.index) filter (where s.is_root),
+               array_agg(s.timeout_us order by s.index) filter (where s.is_root), true
+        from (select (p.ordinal - 1)::integer as index, p.step -> 'after' = '[]' as is_root, p.step ->> 'via' = 'command' as is_sent,
+                     (p.step ->> 'timeout_ms')::bigint * 1000 as timeout_us
+              from jsonb_array_elements(planned) with ordinality p (step, ordinal)) s
+        returning id into frozen;
+        insert into saga.definition_step (definition_id, step, name, kind, via, action, undo, undo_on_fail, input, undo_input)
+        select frozen, s.ordinal - 1, s.step ->> 'name', s.step ->> 'kind', s.step ->> 'via', s.step ->> 'action', s.step ->> 'undo',
+               (s.step -> 'undo_on_fail')::boolean, nullif(s.step -> 'input', 'null'), nullif(s.step -> 'undo_input', 'null')
+        from jsonb_array_elements(planned) with ordinality s (step, ordinal);
+    end if;
+    update saga.draft d set published = publish.version where d.definition = publish.definition;
+end
+$$;
+comment on function saga.publish is 'Checks a draft and freezes it as the definition''s next version, unless it is what the current version says.';
+
+-- Running sagas rest on what was published.
+create function saga.keep_definition() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_op = 'UPDATE' and to_jsonb(new) - 'current' = to_jsonb(old) - 'current' then
+        return new; -- another version became the current one
+    end if;
+    raise exception 'version % of "%" is published and does not change', old.version, old.name using errcode = 'SG315',
+        hint = 'Define it anew and publish that as the next version.';
+end
+$$;
+create trigger definition_is_immutable before update or delete on saga.definition
+    for each row execute function saga.keep_definition();
+create function saga.keep_definition_step() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception 'the steps of a published version do not change' using errcode = 'SG315';
+end
+$$;
+create trigger definition_step_is_immutable before update or delete on saga.definition_step
+    for each row execute function saga.keep_definition_step();

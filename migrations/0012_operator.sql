@@ -1,0 +1,162 @@
+-- part: saga
+-- What operators and services want of a running saga, and the views through which people look at sagas.
+
+-- Intents -----------------------------------------------------------------------------------------------------------------------
+
+-- Records what is wanted and wakes a worker; it takes no lock on the instance. The worker applies it and writes `answer` (applied or
+-- refused) and `detail`. expected_revision: of saga.instances, as it was seen; another one by then: refused. Returns the intent's id;
+-- null for a signal that was given before.
+create function saga.intend(saga uuid, verb text, step text default null, argument jsonb default '{}', reason text default null,
+                            expected_revision bigint default null) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    running   integer;
+    intent_id bigint;
+begin
+    select i.definition_id into running from saga.instance i where i.id = intend.saga;
+    if not found and exists (select from saga.ended e where e.id = intend.saga) then
+        raise exception 'saga % has ended', intend.saga using errcode = 'SG402';
+    elsif running is null then
+        raise exception 'there is no saga %', coalesce(intend.saga::text, 'null') using errcode = 'SG401';
+    elsif octet_length(intend.reason) > 400 then
+        raise exception 'the reason has % bytes, allowed are 400', octet_length(intend.reason) using errcode = 'SG403';
+    elsif intend.step is not null and not exists (select from saga.definition_step s where s.definition_id = running
+                                                  and s.name = intend.step and (intend.verb <> 'signal' or s.via = 'signal')) then
+        raise exception 'saga % has no step "%"%', intend.saga, intend.step,
+            case intend.verb when 'signal' then ' that waits for a signal' else '' end using errcode = 'SG403';
+    end if;
+    insert into saga.intent (saga_id, verb, step, argument, reason, expected_revision)
+    values (intend.saga, intend.verb, intend.step, coalesce(intend.argument, '{}'), intend.reason, intend.expected_revision)
+    on conflict do nothing
+    returning id into intent_id;
+    perform pg_notify('saga_intent', '');
+    return intent_id;
+end
+$$;
+comment on function saga.intend is 'Records what is wanted of a running saga for saga-worker to apply; returns the id of its row in saga.intent.';
+
+-- The same by name. Each returns `recorded`: whether it was applied, and why not, stands in saga.intent.
+create function saga.cancel(saga uuid, reason text default null, expected_revision bigint default null) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform saga.intend(saga, 'cancel', null, '{}', reason, expected_revision);
+    return 'recorded';
+end
+$$;
+
+create function saga.pause(saga uuid, reason text default null, expected_revision bigint default null) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform saga.intend(saga, 'pause', null, '{}', reason, expected_revision);
+    return 'recorded';
+end
+$$;
+
+create function saga.resume(saga uuid, reason text default null, expected_revision bigint default null) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform saga.intend(saga, 'resume', null, '{}', reason, expected_revision);
+    return 'recorded';
+end
+$$;
+
+-- step null: every stuck one.
+create function saga.retry(saga uuid, step text default null, reason text default null, expected_revision bigint default null) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform saga.intend(saga, 'retry', step, '{}', reason, expected_revision);
+    return 'recorded';
+end
+$$;
+
+create function saga.skip(saga uuid, step text, reason text default null, expected_revision bigint default null) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform saga.require_step(step);
+    perform saga.intend(saga, 'skip', step, '{}', reason, expected_revision);
+    return 'recorded';
+end
+$$;
+
+create function saga.mark_undone(saga uuid, step text, reason text default null, expected_revision bigint default null) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform saga.require_step(step);
+    perform saga.intend(saga, 'mark_undone', step, '{}', reason, expected_revision);
+    return 'recorded';
+end
+$$;
+
+create function saga.abandon(saga uuid, reason text default null, expected_revision bigint default null) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform saga.intend(saga, 'abandon', null, '{}', reason, expected_revision);
+    return 'recorded';
+end
+$$;
+
+-- name: of the step that waits. signal_id: the same id again changes nothing.
+create function saga.signal(saga uuid, name text, payload jsonb default '{}', signal_id text default null) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform saga.require_step(name);
+    if octet_length(signal_id) > 255 then
+        raise exception 'the signal''s id has % bytes, allowed are 255', octet_length(signal_id) using errcode = 'SG403';
+    end if;
+    return case when saga.intend(saga, 'signal', name, jsonb_build_object('payload', coalesce(payload, '{}'), 'signal_id', signal_id)) is null
+                then 'repeated' else 'recorded' end;
+end
+$$;
+comment on function saga.signal is 'Gives a waiting step its signal: recorded, or repeated when this signal_id was given before.';
+
+create function saga.require_step(step text) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if step is null then
+        raise exception 'no step is named' using errcode = 'SG403';
+    end if;
+end
+$$;
+
+-- Views -------------------------------------------------------------------------------------------------------------------------
+
+create view saga.instances as
+select i.id, d.name as definition, d.version, i.key, i.state, i.phase, i.reason, i.paused, i.cancel_requested, i.input, i.outputs, i.errors,
+       i.started_at, i.ended_at, i.deadline_at, i.wake_at, i.revision, i.definition_id, i.steps
+from (select r.id, r.definition_id, r.key, r.state, r.phase, r.reason, r.paused, r.cancel_requested, r.revision, r.steps, r.input,
+             r.outputs, r.errors, r.started_at, r.deadline_at, r.wake_at, null::timestamptz as ended_at
+      from saga.instance r
+      union all
+      select e.id, e.definition_id, e.key, e.state, e.phase, e.reason, e.paused, e.cancel_requested, e.revision, e.steps, e.input,
+             e.outputs, e.errors, e.started_at, e.deadline_at, e.wake_at, e.ended_at
+      from saga.ended e) i
+join saga.definition d on d.id = i.definition_id;
+comment on view saga.instances is 'Every saga, running and ended.';
+
+create view saga.steps as
+select i.id as saga_id, s.name as step, s.kind, e.status ->> 's' as state, (e.status ->> 'r')::integer as round,
+       (e.status ->> 'u')::integer as undo_round, (e.status ->> 'a')::integer as attempt, i.outputs -> s.name as output,
+       i.errors -> s.name as error, saga.timestamp_of((e.status ->> 'd')::bigint) as due_at, s.via, s.action, s.undo, s.step as place
+from saga.instances i
+cross join lateral jsonb_array_elements(i.steps) with ordinality e (status, place)
+join saga.definition_step s on s.definition_id = i.definition_id and s.step = e.place - 1;
+comment on view saga.steps is 'Every step of every saga.';
+
+create view saga.timeline as
+select h.saga_id, h.at, h.event, h.step, h.detail, h.id from saga.history h;
+comment on view saga.timeline is 'What happened to each saga, a row per event; read it in the order of at, id.';
+
+create view saga.definitions as
+select d.name, d.version, d.published_at, d.graph, d.current, d.published_by, d.content, d.id from saga.definition d;
+comment on view saga.definitions is 'The published versions of every definition.';
