@@ -146,9 +146,6 @@ class Consumer:
 
 
 def _body_key_number(body):
-
-
-
     parsed = json.loads(body)
     return parsed["key"], parsed["number"]
 

@@ -1,0 +1,178 @@
+"""The relay under faults, with 24 writers whose transactions overlap. Each test ends with the ledger."""
+
+import random
+
+import pytest
+
+from harness import ledger
+from harness.wait import wait_until
+
+WINDOW = 200
+
+
+@pytest.fixture
+def consumer(place):
+    here = ledger.Consumer(place).start()
+    yield here
+    here.stop()
+
+
+@pytest.fixture
+def writers(place, seed):
+    started = []
+
+    def start(**keywords):
+        started.append(ledger.Writers(place, seed, **keywords).start())
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+def relay(daemons, *arguments, **keywords):
+    return daemons("outbox-relay", "--window", WINDOW, "--default-exchange", "", *arguments, **keywords)
+
+
+def test_nothing_is_lost_and_no_key_out_of_order(place, daemons, consumer, writers):
+    relay(daemons).wait_ready()
+    load = writers()
+    load.wait_written(4000)
+    load.stop()
+    figures = ledger.check(place, consumer, repeated_most=0)
+    assert figures["parked"] == 0
+
+
+def test_relay_killed_ten_times(place, daemons, consumer, writers, seed):
+    chance = random.Random(seed)
+    daemon = relay(daemons).wait_ready()
+    load = writers()
+    kills = 10
+    for _ in range(kills):
+        before = len(consumer.seen)
+        wait_until(lambda: len(consumer.seen) >= before + chance.randint(20, 200), 30, "the relay publishes")
+        daemon.kill()
+        daemon = relay(daemons)
+    daemon.wait_ready()
+    load.stop()
+    ledger.check(place, consumer, repeated_most=kills * WINDOW)
+
+
+@pytest.mark.parametrize("point", ["after-read", "after-publish", "after-confirm", "position-transaction"])
+def test_relay_killed_at(place, daemons, consumer, writers, point):
+    daemon = relay(daemons, environment={"SAGAPOST_FAILPOINT": f"{point}:20"})
+    load = writers(count=8)
+    assert daemon.wait_exit(60) == -9, daemon.log()
+    relay(daemons).wait_ready()
+    load.wait_written(500)
+    load.stop()
+    ledger.check(place, consumer, repeated_most=WINDOW)
+
+
+def test_rabbitmq_killed_and_back(place, sandbox, daemons, consumer, writers):
+    daemon = relay(daemons).wait_ready()
+    load = writers()
+    load.wait_written(500)
+    sandbox.rabbitmq("kill")
+    load.wait_written(load.written + 200)
+    sandbox.rabbitmq("start")
+    daemon.wait_ready(60)
+    load.wait_written(load.written + 500)
+    load.stop()
+    # What was in flight when the broker died is sent again: whether it had arrived is not known.
+    ledger.check(place, consumer, repeated_most=WINDOW)
+    assert daemon.alive()
+
+
+def test_rabbitmq_stopped_in_good_order_and_back(place, sandbox, daemons, consumer, writers):
+    daemon = relay(daemons).wait_ready()
+    load = writers()
+    load.wait_written(500)
+    sandbox.rabbitmq("stop")
+    sandbox.rabbitmq("start")
+    daemon.wait_ready(60)
+    load.wait_written(load.written + 500)
+    load.stop()
+    ledger.check(place, consumer, repeated_most=WINDOW)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_postgres_crashed_and_back(place, sandbox, daemons, consumer, writers, times):
+    daemon = relay(daemons).wait_ready()
+    load = writers()
+    for _ in range(times):
+        load.wait_written(load.written + 400)
+        sandbox.postgres("kill")
+        sandbox.postgres("start")
+    daemon.wait_ready(60)
+    load.wait_written(load.written + 500)
+    load.stop()
+    ledger.check(place, consumer, repeated_most=times * WINDOW)
+    assert daemon.alive()
+
+
+def test_backend_of_the_relay_terminated(place, daemons, consumer, writers):
+    daemon = relay(daemons).wait_ready()
+    load = writers()
+    for _ in range(5):
+        load.wait_written(load.written + 200)
+        assert place.value(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'outbox-relay%%' and datname = current_database()"
+        )
+        daemon.wait_ready(60)
+    load.stop()
+    ledger.check(place, consumer, repeated_most=5 * WINDOW)
+
+
+def test_standby_takes_over(place, daemons, consumer, writers):
+    first = relay(daemons).wait_ready()
+    second = relay(daemons)
+    second.wait_ready()
+    load = writers()
+    load.wait_written(500)
+    first.kill()
+    load.wait_written(load.written + 500)
+    load.stop()
+    ledger.check(place, consumer, repeated_most=WINDOW)
+    assert second.metric("sagapost_outbox_published_total") > 0
+
+
+def test_long_and_prepared_transactions_hold_up_only_themselves(place, daemons, consumer, writers):
+    relay(daemons).wait_ready()
+    load = writers(count=8)
+    long = place.connect(autocommit=False)
+    prepared = place.connect(autocommit=False)
+    for connection, key in ((long, "long"), (prepared, "prepared")):
+        cursor = connection.cursor()
+        cursor.execute("set local sagapost.wakeup = 'off'")
+        cursor.execute(
+            "with p as (select outbox.publish('ledger', jsonb_build_object('key', %s::text, 'number', 1), key => %s) as id)"
+            " insert into ledger.sent (message_id, key, number) select id, %s, 1 from p returning message_id::text",
+            (key, key, key),
+        )
+    cursor.execute("prepare transaction 'waits'")
+    load.wait_written(500)
+    arrived = len(consumer.seen)
+    wait_until(lambda: len(consumer.seen) > arrived + 100, 30, "the others go on")
+    assert not any(b'"long"' in body or b'"prepared"' in body for _, body in list(consumer.arrived))
+    long.commit()
+    prepared.commit()
+    place.sql("commit prepared 'waits'")
+    load.stop()
+    figures = ledger.check(place, consumer, repeated_most=0)
+    assert figures["lost"] == 0
+
+
+@pytest.mark.long
+def test_relay_killed_two_hundred_times(place, daemons, consumer, writers, seed):
+    chance = random.Random(seed)
+    load = writers(limit=400000)
+    kills = 200
+    for _ in range(kills):
+        daemon = relay(daemons)
+        before = len(consumer.seen)
+        wait_until(lambda: len(consumer.seen) >= before + chance.randint(1, 300), 60, "the relay publishes")
+        daemon.kill()
+    relay(daemons).wait_ready()
+    load.stop()
+    ledger.check(place, consumer, repeated_most=kills * WINDOW, limit_s=120)

@@ -1,0 +1,133 @@
+"""Sagas under faults. The ledger is the shop's books: every saga ended, stock and money conserved, each effect once, undone at most once."""
+
+import random
+
+import pytest
+
+from harness.shop import Shop
+from harness.wait import wait_until
+
+ORDERS = 300
+
+
+@pytest.fixture
+def shop(place):
+    return Shop(place)
+
+
+def relay(daemons, **keywords):
+    return daemons("outbox-relay", **keywords)
+
+
+def worker(daemons, **keywords):
+    return daemons("saga-worker", **keywords)
+
+
+def test_all_orders_end_and_the_books_balance(shop, daemons):
+    relay(daemons).wait_ready()
+    for _ in range(2):
+        worker(daemons).wait_ready()
+    shop.place_orders(ORDERS)
+    shop.wait_ended()
+    shop.check()
+    assert set(shop.states()) == {"SUCCEEDED", "COMPENSATED"}
+
+
+def test_worker_killed(shop, daemons, seed):
+    chance = random.Random(seed)
+    relay(daemons).wait_ready()
+    worker(daemons).wait_ready()
+    victim = worker(daemons).wait_ready()
+    for _ in range(10):
+        shop.place_orders(60)
+        if chance.random() < 0.5:
+            wait_until(lambda: shop.open() < 50, 60, "some sagas end")
+        victim.kill()
+        victim = worker(daemons)
+    shop.wait_ended(120)
+    shop.check()
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "orchestrate-before-commit",
+        "orchestrate-after-commit",
+        "orchestrate-before-ack",
+        "orchestrate-between-write-and-commit",
+        "execute-before-commit",
+        "execute-after-commit",
+        "execute-before-ack",
+    ],
+)
+def test_worker_killed_at(shop, daemons, point):
+    relay(daemons).wait_ready()
+    victim = worker(daemons, environment={"SAGAPOST_FAILPOINT": f"{point}:3"})
+    shop.place_orders(100)
+    assert victim.wait_exit(60) == -9, victim.log()
+    worker(daemons).wait_ready()
+    shop.wait_ended()
+    shop.check()
+
+
+def test_relay_killed(shop, daemons):
+    victim = relay(daemons).wait_ready()
+    worker(daemons).wait_ready()
+    for _ in range(5):
+        shop.place_orders(60)
+        victim.kill()
+        victim = relay(daemons)
+    shop.wait_ended()
+    shop.check()
+
+
+def test_rabbitmq_killed_and_back(shop, sandbox, daemons):
+    relay(daemons).wait_ready()
+    drivers = [worker(daemons).wait_ready() for _ in range(2)]
+    shop.place_orders(ORDERS)
+    sandbox.rabbitmq("kill")
+    shop.place_orders(20)
+    sandbox.rabbitmq("start")
+    shop.place_orders(20)
+    shop.wait_ended(120)
+    shop.check()
+    assert all(driver.alive() for driver in drivers)
+
+
+def test_postgres_crashed_and_back(shop, sandbox, daemons):
+    relay(daemons).wait_ready()
+    drivers = [worker(daemons).wait_ready() for _ in range(2)]
+    for _ in range(3):
+        shop.place_orders(100)
+        sandbox.postgres("kill")
+        sandbox.postgres("start")
+    shop.place_orders(20)
+    shop.wait_ended(120)
+    shop.check()
+    assert all(driver.alive() for driver in drivers)
+
+
+def test_commit_answers_lost(shop, place, daemons):
+    """The workers' backends are terminated while they work: whether a COMMIT took place is then unknown to them."""
+    relay(daemons).wait_ready()
+    worker(daemons).wait_ready()
+    for _ in range(10):
+        shop.place_orders(30)
+        place.value(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'saga-worker%%' and datname = current_database()"
+        )
+    shop.wait_ended(120)
+    shop.check()
+
+
+@pytest.mark.long
+def test_two_hundred_kills(shop, daemons, seed):
+    chance = random.Random(seed)
+    running = {"outbox-relay": relay(daemons), "saga-worker": worker(daemons)}
+    for _ in range(200):
+        shop.place_orders(50)
+        program = chance.choice(sorted(running))
+        running[program].kill()
+        running[program] = daemons(program)
+    shop.wait_ended(300)
+    shop.check()
