@@ -97,7 +97,7 @@ typedef void config_given_callback(void *data, const char *name, const char *tex
                                    const char *source);
 void config_each_given(const struct config *config, config_given_callback *callback, void *data);
 
+/* `usage`: the first lines. After --help=markdown: the table of settings as the README has it. */
 void config_print_help(const struct config *config, FILE *out, const char *usage);
-void config_print_markdown(const struct config *config, FILE *out); /* the README's table */
 
 #endif

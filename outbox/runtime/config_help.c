@@ -44,24 +44,6 @@ static void print_row(const struct setting *row, FILE *out)
     fputc('\n', out);
 }
 
-void config_print_help(const struct config *config, FILE *out, const char *usage)
-{
-    int i;
-
-    fputs(usage, out);
-    if (*usage && usage[strlen(usage) - 1] != '\n')
-        fputc('\n', out);
-    fputs(
-        "\nEach setting is a flag, a variable (--log-level: SAGAPOST_LOG_LEVEL) and a line of the "
-        "file that\n--config names (log-level = info). Flags beat variables, variables beat the "
-        "file.\n\n",
-        out);
-    for (i = 0; i < config->value_count; i++)
-        print_row(config->values[i].setting, out);
-    fputs("  --help\n      print this and exit\n  --version\n      print the version and exit\n",
-          out);
-}
-
 /* A '|' would end the table's cell. */
 static void print_cell(FILE *out, const char *text)
 {
@@ -72,7 +54,7 @@ static void print_cell(FILE *out, const char *text)
     }
 }
 
-void config_print_markdown(const struct config *config, FILE *out)
+static void print_markdown(const struct config *config, FILE *out)
 {
     int i;
 
@@ -96,4 +78,26 @@ void config_print_markdown(const struct config *config, FILE *out)
         print_cell(out, row->help);
         fputs(" |\n", out);
     }
+}
+
+void config_print_help(const struct config *config, FILE *out, const char *usage)
+{
+    int i;
+
+    if (config->wants_markdown) {
+        print_markdown(config, out);
+        return;
+    }
+    fputs(usage, out);
+    if (*usage && usage[strlen(usage) - 1] != '\n')
+        fputc('\n', out);
+    fputs(
+        "\nEach setting is a flag, a variable (--log-level: SAGAPOST_LOG_LEVEL) and a line of the "
+        "file that\n--config names (log-level = info). Flags beat variables, variables beat the "
+        "file.\n\n",
+        out);
+    for (i = 0; i < config->value_count; i++)
+        print_row(config->values[i].setting, out);
+    fputs("  --help\n      print this and exit\n  --version\n      print the version and exit\n",
+          out);
 }

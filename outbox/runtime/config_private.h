@@ -20,7 +20,7 @@ struct config_value {
 struct config {
     struct config_value *values; /* one per row of the tables, in their order */
     int value_count;
-    bool wants_help, wants_version;
+    bool wants_help, wants_markdown, wants_version;
     const char **positional;
     int positional_count;
     char *ignored; /* see config_reload_ignored */

@@ -124,6 +124,8 @@ static void find_wishes(struct config *config, int argc, char **argv)
     for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             config->wants_help = true;
+        if (strcmp(argv[i], "--help=markdown") == 0)
+            config->wants_help = config->wants_markdown = true;
         if (strcmp(argv[i], "--version") == 0)
             config->wants_version = true;
     }

@@ -2,10 +2,19 @@
  * tree.
  *
  * For bodies that are handed on to PostgreSQL as jsonb: numbers stay the bytes they were. Refused,
- * with the offset and the reason: anything RFC 8259 refuses; duplicate member names in one object;
- * invalid UTF-8; \u0000 and lone surrogates (jsonb refuses them); more than depth_max levels; more
- * than bytes_max bytes; a number whose exponent or length PostgreSQL's numeric cannot hold. A
- * reader with a sticky error: bounds-checked, fuzzed (tests/fuzz). */
+ * with the byte and the reason, and never with a piece of the text, which is a payload:
+ *   - anything RFC 8259 refuses, a byte order mark included;
+ *   - duplicate member names in one object, compared after unescaping (jsonb would keep the last);
+ *   - invalid UTF-8, \u0000, lone surrogates (jsonb refuses them);
+ *   - more than depth_max levels, more than bytes_max bytes;
+ *   - a number of more than 131,072 digits before the point or 16,383 behind it when it is written
+ *     out (PostgreSQL's numeric; zeros in front of the first digit count);
+ *   - numbers that make the document longer than bytes_max when they are written out, as numeric
+ *     writes them: 1e100000 is eight bytes on the way in and a hundred thousand on the way out.
+ *
+ * Time is linear in the bytes, times the logarithm of the members of one object. Memory: the C
+ * stack (a few KiB, whatever the depth); more than 64 member names open at once cost an allocation
+ * of 16 bytes each. A reader with a sticky error: bounds-checked, fuzzed (tests/fuzz). */
 #ifndef SAGAPOST_RUNTIME_JSON_SCAN_H
 #define SAGAPOST_RUNTIME_JSON_SCAN_H
 
@@ -29,13 +38,15 @@ struct json_span {
     enum json_kind kind;
 };
 
+#define JSON_DEPTH_MAX 256
+
 struct json_limits {
     size_t bytes_max;
-    int depth_max;
+    int depth_max; /* from 1 to JSON_DEPTH_MAX; arrays and objects count, a scalar does not */
 };
 
 /* Checks all of `text`, one value with white space around it. ret_root (may be NULL) is the value's
- * span. */
+ * span. ERROR_PROTOCOL or ERROR_LIMIT, both RETRY_POISON: this text can never work. */
 int json_check(const char *text, size_t bytes, const struct json_limits *limits,
                struct json_span *ret_root, struct error *error) MUST_CHECK;
 
@@ -44,11 +55,11 @@ int json_check(const char *text, size_t bytes, const struct json_limits *limits,
 bool json_member(const struct json_span *object, const char *name, struct json_span *ret_value);
 
 /* Of a checked string: its UTF-8 with escapes resolved, NUL-terminated, into out[capacity].
- * ERROR_LIMIT when too long. */
+ * ERROR_LIMIT when too long; out is "" then. */
 int json_string_copy(const struct json_span *string, char *out, size_t capacity,
                      struct error *error) MUST_CHECK;
 
-/* Of a checked number: an integer in range, or ERROR_PROTOCOL. */
+/* Of a checked number: an integer in range, or ERROR_PROTOCOL. 1.0 and 1e3 are no integers here. */
 int json_int64(const struct json_span *number, int64_t *ret_value, struct error *error) MUST_CHECK;
 
 #endif

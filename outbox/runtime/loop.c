@@ -1,82 +1,15 @@
-#include "outbox/runtime/loop.h"
+#include "outbox/runtime/loop_private.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* Events taken from the kernel per turn; the rest comes with the next one. */
-#define EVENTS_PER_TURN 64
 /* A hook that never runs out of work must not keep the others from theirs: after so many rounds the
  * descriptors and timers get their turn, without sleeping. */
 #define HOOK_ROUNDS_MAX 64
-#define NEVER           INT64_MAX
-
-struct loop_fd {
-    struct loop *loop;
-    struct loop_fd *next, *previous;
-    int fd;
-    unsigned wanted;
-    loop_fd_callback *callback;
-    void *data;
-};
-
-/* A timer is idle, in the heap, or in the list of those due in this turn. The list is cut from the
- * heap before the first callback: a timer that arms itself for now waits for the next turn, and
- * whatever a callback does to another timer finds that one in exactly one place. */
-enum timer_place { TIMER_IDLE, TIMER_IN_HEAP, TIMER_DUE };
-
-struct loop_timer {
-    struct loop *loop;
-    struct loop_timer *next, *previous;         /* all timers */
-    struct loop_timer *due_next, *due_previous; /* TIMER_DUE */
-    enum timer_place place;
-    int heap_index; /* TIMER_IN_HEAP */
-    int64_t due_us;
-    uint64_t order; /* among equals the one armed first goes first */
-    loop_timer_callback *callback;
-    void *data;
-};
-
-struct loop_hook {
-    struct loop *loop;
-    struct loop_hook *next, *previous;
-    loop_hook_callback *callback;
-    void *data;
-};
-
-struct signal_watch {
-    loop_signal_callback *callback;
-    void *data;
-};
-
-struct loop {
-    const struct clock_source *clock;
-    int64_t now_us;
-    int epoll_fd, timer_fd, signal_fd;
-    int64_t timer_fd_due_us; /* what timer_fd is set to */
-    bool stopped, turning;
-
-    struct loop_fd *fds;
-    struct epoll_event events[EVENTS_PER_TURN];
-    int event_count, event_next; /* of this turn */
-
-    struct loop_timer *timers;
-    struct loop_timer **heap; /* room for every timer that exists, so that arming cannot fail */
-    int heap_count, heap_capacity, timer_count;
-    uint64_t timer_order;
-    struct loop_timer *due_first, *due_last;
-
-    struct loop_hook *hooks, *hooks_last;
-    struct loop_hook *hook_next; /* the one to call after the one that runs */
-
-    sigset_t signals;
-    struct signal_watch signal_watches[NSIG];
-};
 
 /* --- creation ------------------------------------------------------------------------------- */
 
@@ -98,7 +31,7 @@ int loop_create(struct loop **ret_loop, const struct clock_source *clock, struct
         return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for the loop");
     loop->clock = clock;
     loop->now_us = clock_monotonic_us(clock);
-    loop->timer_fd_due_us = NEVER;
+    loop->timer_fd_due_us = LOOP_NEVER;
     loop->signal_fd = -1;
     sigemptyset(&loop->signals);
     loop->timer_fd = -1;
@@ -234,170 +167,6 @@ void loop_fd_remove(struct loop_fd *watch)
     free(watch);
 }
 
-/* --- timers --------------------------------------------------------------------------------- */
-
-static bool timer_before(const struct loop_timer *a, const struct loop_timer *b)
-{
-    return a->due_us != b->due_us ? a->due_us < b->due_us : a->order < b->order;
-}
-
-static void heap_put(struct loop *loop, int index, struct loop_timer *timer)
-{
-    loop->heap[index] = timer;
-    timer->heap_index = index;
-}
-
-static void heap_up(struct loop *loop, int index)
-{
-    struct loop_timer *timer = loop->heap[index];
-
-    while (index > 0 && timer_before(timer, loop->heap[(index - 1) / 2])) {
-        heap_put(loop, index, loop->heap[(index - 1) / 2]);
-        index = (index - 1) / 2;
-    }
-    heap_put(loop, index, timer);
-}
-
-static void heap_down(struct loop *loop, int index)
-{
-    struct loop_timer *timer = loop->heap[index];
-
-    for (;;) {
-        int child = index * 2 + 1;
-        if (child >= loop->heap_count)
-            break;
-        if (child + 1 < loop->heap_count && timer_before(loop->heap[child + 1], loop->heap[child]))
-            child++;
-        if (!timer_before(loop->heap[child], timer))
-            break;
-        heap_put(loop, index, loop->heap[child]);
-        index = child;
-    }
-    heap_put(loop, index, timer);
-}
-
-static void heap_remove(struct loop_timer *timer)
-{
-    struct loop *loop = timer->loop;
-    int index = timer->heap_index;
-    struct loop_timer *last = loop->heap[--loop->heap_count];
-
-    assert(loop->heap[index] == timer);
-    timer->place = TIMER_IDLE;
-    if (last == timer)
-        return;
-    heap_put(loop, index, last);
-    heap_up(loop, index);
-    heap_down(loop, last->heap_index);
-}
-
-static void due_append(struct loop_timer *timer)
-{
-    struct loop *loop = timer->loop;
-
-    timer->place = TIMER_DUE;
-    timer->due_next = NULL;
-    timer->due_previous = loop->due_last;
-    if (loop->due_last)
-        loop->due_last->due_next = timer;
-    else
-        loop->due_first = timer;
-    loop->due_last = timer;
-}
-
-static void due_remove(struct loop_timer *timer)
-{
-    struct loop *loop = timer->loop;
-
-    if (timer->due_next)
-        timer->due_next->due_previous = timer->due_previous;
-    else
-        loop->due_last = timer->due_previous;
-    if (timer->due_previous)
-        timer->due_previous->due_next = timer->due_next;
-    else
-        loop->due_first = timer->due_next;
-    timer->place = TIMER_IDLE;
-}
-
-int loop_timer_create(struct loop *loop, loop_timer_callback *callback, void *data,
-                      struct loop_timer **ret_timer, struct error *error)
-{
-    struct loop_timer *timer;
-
-    assert(callback);
-    if (loop->timer_count == loop->heap_capacity) {
-        int capacity = loop->heap_capacity ? loop->heap_capacity * 2 : 16;
-        struct loop_timer **heap =
-            reallocarray(loop->heap, (size_t)capacity, sizeof(struct loop_timer *));
-        if (!heap)
-            return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for a timer");
-        loop->heap = heap;
-        loop->heap_capacity = capacity;
-    }
-    timer = calloc(1, sizeof(*timer));
-    if (!timer)
-        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for a timer");
-    *timer =
-        (struct loop_timer){.loop = loop, .next = loop->timers, .callback = callback, .data = data};
-    if (loop->timers)
-        loop->timers->previous = timer;
-    loop->timers = timer;
-    loop->timer_count++;
-    *ret_timer = timer;
-    return 0;
-}
-
-void loop_timer_arm_at(struct loop_timer *timer, int64_t monotonic_us)
-{
-    struct loop *loop = timer->loop;
-
-    loop_timer_disarm(timer);
-    timer->due_us = monotonic_us;
-    timer->order = loop->timer_order++;
-    timer->place = TIMER_IN_HEAP;
-    assert(loop->heap_count < loop->heap_capacity);
-    heap_put(loop, loop->heap_count++, timer);
-    heap_up(loop, timer->heap_index);
-}
-
-void loop_timer_arm_in(struct loop_timer *timer, int64_t delay_us)
-{
-    int64_t now_us = timer->loop->now_us;
-
-    if (delay_us < 0)
-        delay_us = 0;
-    loop_timer_arm_at(timer, delay_us > NEVER - now_us ? NEVER : now_us + delay_us);
-}
-
-void loop_timer_disarm(struct loop_timer *timer)
-{
-    if (timer->place == TIMER_IN_HEAP)
-        heap_remove(timer);
-    else if (timer->place == TIMER_DUE)
-        due_remove(timer);
-}
-
-bool loop_timer_armed(const struct loop_timer *timer)
-{
-    return timer->place != TIMER_IDLE;
-}
-
-void loop_timer_destroy(struct loop_timer *timer)
-{
-    if (!timer)
-        return;
-    loop_timer_disarm(timer);
-    if (timer->next)
-        timer->next->previous = timer->previous;
-    if (timer->previous)
-        timer->previous->next = timer->next;
-    else
-        timer->loop->timers = timer->next;
-    timer->loop->timer_count--;
-    free(timer);
-}
-
 /* --- signals -------------------------------------------------------------------------------- */
 
 int loop_signal_add(struct loop *loop, int signo, loop_signal_callback *callback, void *data,
@@ -503,7 +272,7 @@ static bool run_hooks(struct loop *loop)
 /* Sets timer_fd to the earliest timer; false when that one is due already. */
 static bool prepare_sleep(struct loop *loop)
 {
-    int64_t due_us = loop->heap_count ? loop->heap[0]->due_us : NEVER;
+    int64_t due_us = loop_timers_due_us(loop);
     struct itimerspec spec = {0};
     int failed;
 
@@ -512,7 +281,7 @@ static bool prepare_sleep(struct loop *loop)
     /* Another clock than the machine's is turned by a test, which then turns the loop. */
     if (loop->clock != &clock_system || due_us == loop->timer_fd_due_us)
         return true;
-    if (due_us != NEVER) {
+    if (due_us != LOOP_NEVER) {
         spec.it_value.tv_sec = due_us / US_PER_S;
         spec.it_value.tv_nsec = due_us % US_PER_S * 1000;
     }
@@ -542,20 +311,6 @@ static int sleep_for_events(struct loop *loop, int64_t sleep_max_us, struct erro
     return 0;
 }
 
-static void deliver_timers(struct loop *loop)
-{
-    while (loop->heap_count && loop->heap[0]->due_us <= loop->now_us) {
-        struct loop_timer *timer = loop->heap[0];
-        heap_remove(timer);
-        due_append(timer);
-    }
-    while (loop->due_first) {
-        struct loop_timer *timer = loop->due_first;
-        due_remove(timer);
-        timer->callback(timer->data);
-    }
-}
-
 static void deliver_events(struct loop *loop)
 {
     while (loop->event_next < loop->event_count) {
@@ -564,7 +319,7 @@ static void deliver_events(struct loop *loop)
         if (identity == &loop->timer_fd) {
             uint64_t expirations;
             (void)!read(loop->timer_fd, &expirations, sizeof(expirations));
-            loop->timer_fd_due_us = NEVER;
+            loop->timer_fd_due_us = LOOP_NEVER;
         } else if (identity == &loop->signal_fd) {
             deliver_signals(loop);
         } else if (identity) {
@@ -589,7 +344,7 @@ int loop_turn(struct loop *loop, int64_t sleep_max_us, struct error *error)
         sleep_max_us = 0;
     result = sleep_for_events(loop, sleep_max_us, error);
     if (!result) {
-        deliver_timers(loop);
+        loop_deliver_timers(loop);
         deliver_events(loop);
     }
     loop->turning = false;
