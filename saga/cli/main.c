@@ -1,0 +1,197 @@
+/* sagapost: the command line. A table of commands; each is found by its words, and returns the exit
+ * status. */
+#include "outbox/runtime/daemon.h"
+#include "saga/cli/cli.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const struct setting cli_settings[] = {
+    {"json", SETTING_BOOL, "off", 0, 0, 0, "print JSON for scripts", NULL},
+    {"parts", SETTING_TEXT, "outbox,inbox,participant,saga", 0, 0, 0,
+     "migrate: which parts this database has", NULL},
+    {"to", SETTING_COUNT, "0", 0, 9999, 0, "migrate: the number to stop at; 0: the newest", NULL},
+    {"state", SETTING_TEXT, NULL, 0, 0, 0, "list: only these states, separated by commas", NULL},
+    {"type", SETTING_TEXT, NULL, 0, 0, 0, "outbox parked list: only messages of this type", NULL},
+    {"key", SETTING_TEXT, NULL, 0, 0, 0, "list: only this key", NULL},
+    {"definition", SETTING_TEXT, NULL, 0, 0, 0, "saga: only this definition", NULL},
+    {"definition-version", SETTING_COUNT, "0", 0, INT32_MAX, 0,
+     "saga graph: which version; 0: the newest", NULL},
+    {"limit", SETTING_COUNT, "50", 1, 1000000, 0, "list: how many at most", NULL},
+    {"reason", SETTING_TEXT, NULL, 0, 0, 0, "changes: why, for the audit", NULL},
+    {"wait", SETTING_MILLIS, "5s", 0, 3600000, 0,
+     "changes: how long to wait for the daemon's answer", NULL},
+    {0}};
+
+struct command {
+    const char *words[4];
+    const char *arguments; /* for people */
+    int arguments_least, arguments_most;
+    enum cli_exit (*run)(struct cli *cli, struct error *error);
+    const char *help;
+};
+
+#define MANY 1000
+
+static const struct command commands[] = {
+    {{"migrate"},
+     "",
+     0,
+     0,
+     migrate_command,
+     "bring the database's schema to what this version needs"},
+    {{"status"}, "", 0, 0, status_command, "schema, backlog, parked messages, sagas by state"},
+    {{"doctor"}, "", 0, 0, doctor_command, "look at both servers and say what is wrong"},
+    {{"outbox", "status"}, "", 0, 0, outbox_status_command, "relay, backlog, ring"},
+    {{"outbox", "parked", "list"}, "", 0, 0, parked_list_command, "messages set aside, and why"},
+    {{"outbox", "parked", "show"},
+     "MESSAGE",
+     1,
+     1,
+     parked_show_command,
+     "one of them, with its payload"},
+    {{"outbox", "parked", "requeue"},
+     "MESSAGE...",
+     1,
+     MANY,
+     parked_requeue_command,
+     "publish them again"},
+    {{"outbox", "parked", "discard"},
+     "MESSAGE...",
+     1,
+     MANY,
+     parked_discard_command,
+     "give them up"},
+    {{"saga", "list"}, "", 0, 0, saga_list_command, "sagas, the newest first"},
+    {{"saga", "show"},
+     "SAGA",
+     1,
+     1,
+     saga_show_command,
+     "one saga and its steps; SAGA: its id, or the key it was started with"},
+    {{"saga", "timeline"}, "SAGA", 1, 1, saga_timeline_command, "what happened to it"},
+    {{"saga", "graph"},
+     "DEFINITION",
+     1,
+     1,
+     saga_graph_command,
+     "the definition as a mermaid graph"},
+    {{"saga", "retry"}, "SAGA [STEP]", 1, 2, saga_retry_command, "try what is stuck again"},
+    {{"saga", "cancel"}, "SAGA", 1, 1, saga_cancel_command, "abort it and undo what it did"},
+    {{"saga", "pause"}, "SAGA", 1, 1, saga_pause_command, "send no further command"},
+    {{"saga", "resume"}, "SAGA", 1, 1, saga_resume_command, "go on"},
+};
+
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+static const char usage[] = "usage: sagapost COMMAND [ARGUMENTS] [SETTINGS]\n";
+
+/* How many words of the command line are this command's name; 0: it is another. */
+static int command_match(const struct command *command, const char *const *words, int count)
+{
+    int length = 0;
+    while (length < 4 && command->words[length] != NULL) {
+        if (length >= count || strcmp(command->words[length], words[length]) != 0)
+            return 0;
+        length++;
+    }
+    return length;
+}
+
+/* The command as one types it. */
+static void command_name(const struct command *command, char *out, size_t capacity)
+{
+    size_t used = 0;
+    for (int w = 0; w < 4 && command->words[w] != NULL; w++)
+        used += (size_t)snprintf(out + used, capacity - used, "%s%s", w > 0 ? " " : "",
+                                 command->words[w]);
+    if (command->arguments[0] != '\0')
+        snprintf(out + used, capacity - used, " %s", command->arguments);
+}
+
+static void commands_print(FILE *out)
+{
+    fputs("\ncommands:\n", out);
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        char name[96];
+        command_name(&commands[i], name, sizeof name);
+        fprintf(out, "  %-34s %s\n", name, commands[i].help);
+    }
+}
+
+enum cli_exit cli_connect(struct cli *cli, struct error *error)
+{
+    if (cli->pg != NULL)
+        return CLI_DONE;
+    int rc = pg_client_connect(&cli->pg, config_text(cli->config, "postgres"), "sagapost",
+                               config_us(cli->config, "connect-timeout"), error);
+    return rc < 0 ? CLI_FAILED : CLI_DONE;
+}
+
+/* Errors of the class SG that say "there is no such thing"; the others of the class are a rule's
+ * refusal (migrations/README.md). */
+static const char *const sqlstates_not_found[] = {"SG105", "SG304"};
+
+enum cli_exit cli_query(struct cli *cli, const struct pg_statement *statement,
+                        const struct pg_params *params, struct pg_result **ret_result,
+                        struct error *error)
+{
+    int rc = pg_client_query(cli->pg, statement->sql, params, ret_result, error);
+    if (rc == 0)
+        return CLI_DONE;
+    for (size_t i = 0; i < sizeof sqlstates_not_found / sizeof sqlstates_not_found[0]; i++)
+        if (strcmp(error->sqlstate, sqlstates_not_found[i]) == 0)
+            return CLI_NOT_FOUND;
+    return strncmp(error->sqlstate, "SG", 2) == 0 ? CLI_REFUSED : CLI_FAILED;
+}
+
+static enum cli_exit command_run(struct cli *cli, const char *const *words, int count,
+                                 struct error *error)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        int length = command_match(&commands[i], words, count);
+        if (length == 0)
+            continue;
+        cli->words = words + length;
+        cli->word_count = count - length;
+        if (cli->word_count >= commands[i].arguments_least &&
+            cli->word_count <= commands[i].arguments_most)
+            return commands[i].run(cli, error);
+        char name[96];
+        command_name(&commands[i], name, sizeof name);
+        error_set(error, ERROR_USAGE, RETRY_NEVER, "%d arguments given; usage: sagapost %s",
+                  cli->word_count, name);
+        return CLI_USAGE;
+    }
+    error_set(error, ERROR_USAGE, RETRY_NEVER, "no command \"%s\"; sagapost --help lists them",
+              count > 0 ? words[0] : "");
+    return CLI_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct setting *const tables[] = {daemon_settings, cli_settings, NULL};
+    struct cli cli = {.out = stdout};
+    struct error error = {0};
+    enum cli_exit status = CLI_USAGE;
+    if (config_create(&cli.config, tables, &error) == 0 &&
+        config_load(cli.config, argc, argv, environ, &error) == 0) {
+        const char *const *words;
+        int count = config_positional(cli.config, &words);
+        cli.json = config_bool(cli.config, "json");
+        if (config_wants_version(cli.config)) {
+            puts("sagapost " SAGAPOST_VERSION);
+            status = CLI_DONE;
+        } else if (config_wants_help(cli.config)) {
+            config_print_help(cli.config, stdout, usage);
+            commands_print(stdout);
+            status = CLI_DONE;
+        } else {
+            status = command_run(&cli, words, count, &error);
+        }
+    }
+    if (status != CLI_DONE)
+        fprintf(stderr, "sagapost: %s\n", error.message);
+    pg_client_close(cli.pg);
+    config_destroy(cli.config);
+    return (int)status;
+}

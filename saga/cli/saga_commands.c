@@ -1,0 +1,180 @@
+/* `sagapost saga ...`: what sagas there are, what happened to one, and what can be done about it.
+ */
+#include "saga/cli/cli.h"
+#include "saga/cli/intent.h"
+#include "saga/cli/output.h"
+#include "saga/cli/sql.h"
+#include <string.h>
+
+enum cli_exit saga_list_command(struct cli *cli, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
+    pg_params_init(&params);
+    pg_params_text(&params, config_text(cli->config, "state"));
+    pg_params_text(&params, config_text(cli->config, "definition"));
+    pg_params_text(&params, config_text(cli->config, "key"));
+    pg_params_int8(&params, config_count(cli->config, "limit"));
+    enum cli_exit status = cli_connect(cli, error);
+    if (status == CLI_DONE)
+        status = cli_query(cli, &sql_cli_saga_list, &params, &rows, error);
+    if (status == CLI_DONE)
+        output_result(cli, rows, "no sagas");
+    return status;
+}
+
+/* The word is a saga's id, or the key it was started with (--definition where two definitions have
+ * that key). */
+static enum cli_exit saga_find(struct cli *cli, struct uuid *ret_id, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
+    pg_params_init(&params);
+    pg_params_text(&params, cli->words[0]);
+    pg_params_text(&params, config_text(cli->config, "definition"));
+    enum cli_exit status = cli_connect(cli, error);
+    if (status == CLI_DONE)
+        status = cli_query(cli, &sql_cli_saga_find, &params, &rows, error);
+    if (status != CLI_DONE)
+        return status;
+    if (pg_result_rows(rows) == 0) {
+        error_set(error, ERROR_NOT_FOUND, RETRY_NONE, "no saga has the id or the key \"%s\"",
+                  cli->words[0]);
+        return CLI_NOT_FOUND;
+    }
+    if (pg_result_rows(rows) > 1) {
+        error_set(error, ERROR_USAGE, RETRY_NONE,
+                  "%d definitions have a saga with the key \"%s\": say which with --definition",
+                  pg_result_rows(rows), cli->words[0]);
+        return CLI_USAGE;
+    }
+    *ret_id = pg_uuid(rows, 0, 0);
+    return CLI_DONE;
+}
+
+static enum cli_exit saga_query(struct cli *cli, const struct pg_statement *statement,
+                                const struct uuid *id, struct pg_result **ret_rows,
+                                struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    pg_params_init(&params);
+    pg_params_uuid(&params, id);
+    return cli_query(cli, statement, &params, ret_rows, error);
+}
+
+enum cli_exit saga_show_command(struct cli *cli, struct error *error)
+{
+    struct pg_result *saga __attribute__((cleanup(pg_result_freep))) = NULL;
+    struct pg_result *steps __attribute__((cleanup(pg_result_freep))) = NULL;
+    struct uuid id;
+    enum cli_exit status = saga_find(cli, &id, error);
+    if (status == CLI_DONE)
+        status = saga_query(cli, &sql_cli_saga_show, &id, &saga, error);
+    if (status == CLI_DONE)
+        status = saga_query(cli, &sql_cli_saga_steps, &id, &steps, error);
+    if (status != CLI_DONE)
+        return status;
+    if (pg_result_rows(saga) == 0) {
+        error_set(error, ERROR_NOT_FOUND, RETRY_NONE,
+                  "saga \"%s\" is no longer kept: only its key is", cli->words[0]);
+        return CLI_NOT_FOUND;
+    }
+    if (cli->json)
+        fputs("{\"saga\": ", cli->out);
+    output_record(cli, saga);
+    fputs(cli->json ? ", \"steps\": " : "\nsteps\n", cli->out);
+    output_result(cli, steps, "no steps");
+    if (cli->json)
+        fputs("}\n", cli->out);
+    return CLI_DONE;
+}
+
+enum cli_exit saga_timeline_command(struct cli *cli, struct error *error)
+{
+    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
+    struct uuid id;
+    enum cli_exit status = saga_find(cli, &id, error);
+    if (status == CLI_DONE)
+        status = saga_query(cli, &sql_cli_saga_timeline, &id, &rows, error);
+    if (status == CLI_DONE)
+        output_result(cli, rows, "nothing has happened yet");
+    return status;
+}
+
+enum cli_exit saga_graph_command(struct cli *cli, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
+    pg_params_init(&params);
+    pg_params_text(&params, cli->words[0]);
+    pg_params_int4(&params, (int32_t)config_count(cli->config, "definition-version"));
+    enum cli_exit status = cli_connect(cli, error);
+    if (status == CLI_DONE)
+        status = cli_query(cli, &sql_cli_saga_graph, &params, &rows, error);
+    if (status != CLI_DONE)
+        return status;
+    if (pg_result_rows(rows) == 0) {
+        error_set(error, ERROR_NOT_FOUND, RETRY_NONE,
+                  "no such version of a definition \"%s\" is published", cli->words[0]);
+        return CLI_NOT_FOUND;
+    }
+    if (cli->json)
+        output_result(cli, rows, NULL);
+    else
+        fprintf(cli->out, "%s\n", pg_text(rows, 0, 0));
+    return CLI_DONE;
+}
+
+/* Which intent the statement recorded; then what the worker makes of it. */
+static enum cli_exit saga_intent_await(struct cli *cli, const struct uuid *id, const char *verb,
+                                       struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
+    pg_params_init(&params);
+    pg_params_uuid(&params, id);
+    pg_params_text(&params, verb);
+    enum cli_exit status = cli_query(cli, &sql_cli_saga_intent, &params, &rows, error);
+    if (status == CLI_DONE)
+        status = intent_await(cli, &sql_cli_intent_wait, pg_int(rows, 0, 0), "worker", error);
+    if (status == CLI_DONE)
+        fprintf(cli->out, "%s: applied\n", verb);
+    return status;
+}
+
+static enum cli_exit saga_change(struct cli *cli, const struct pg_statement *statement,
+                                 const char *verb, bool takes_step, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    struct uuid id;
+    pg_params_init(&params);
+    enum cli_exit status = saga_find(cli, &id, error);
+    if (status != CLI_DONE)
+        return status;
+    pg_params_uuid(&params, &id);
+    if (takes_step)
+        pg_params_text(&params, cli->word_count > 1 ? cli->words[1] : NULL);
+    pg_params_text(&params, config_text(cli->config, "reason"));
+    status = cli_query(cli, statement, &params, NULL, error);
+    return status == CLI_DONE ? saga_intent_await(cli, &id, verb, error) : status;
+}
+
+enum cli_exit saga_cancel_command(struct cli *cli, struct error *error)
+{
+    return saga_change(cli, &sql_cli_saga_cancel, "cancel", false, error);
+}
+
+enum cli_exit saga_pause_command(struct cli *cli, struct error *error)
+{
+    return saga_change(cli, &sql_cli_saga_pause, "pause", false, error);
+}
+
+enum cli_exit saga_resume_command(struct cli *cli, struct error *error)
+{
+    return saga_change(cli, &sql_cli_saga_resume, "resume", false, error);
+}
+
+enum cli_exit saga_retry_command(struct cli *cli, struct error *error)
+{
+    return saga_change(cli, &sql_cli_saga_retry, "retry", true, error);
+}

@@ -1,0 +1,24 @@
+-- The outbox: relay, backlog, parked. No parameters. Gives (subject, verdict, finding, advice). Plan: as outbox_status.
+select format('relay of share %s', p.share), case when a.pid is null then 'fail' else 'ok' end,
+       coalesce(format('runs (backend %s, epoch %s)', a.pid, p.epoch), 'no outbox-relay is connected to this database'),
+       'start outbox-relay; with it running elsewhere, look whether it reaches this database'
+  from outbox.position p
+  left join lateral (select pid from pg_stat_activity
+                      where application_name like 'outbox-relay%' and datname = current_database() limit 1) a on true
+union all
+select format('backlog of share %s', b.share), case when b.oldest_age > interval '1 min' then 'warn' else 'ok' end,
+       format('%s rows, the oldest %s s old', b.rows, round(extract(epoch from b.oldest_age)::numeric, 1)),
+       'the relay does not keep up, or cannot publish: its log says why'
+  from outbox.backlog_at_most(100000) b
+union all
+select 'parked messages', case when count(*) filter (where state = 'parked') > 0 then 'warn' else 'ok' end,
+       format('%s parked for a person, %s waiting to be tried again, %s behind them', count(*) filter (where state = 'parked'),
+              count(*) filter (where state = 'waiting'), count(*) filter (where state = 'behind')),
+       'sagapost outbox parked list shows why; requeue or discard them'
+  from outbox.parked
+union all
+select 'identity', case when p.system_identifier = c.system_identifier then 'ok' else 'fail' end,
+       format('the position of share %s is of %s server', p.share,
+              case when p.system_identifier = c.system_identifier then 'this' else 'another' end),
+       'after a restore from a dump: sagapost outbox rebase'
+  from outbox.position p, pg_control_system() c

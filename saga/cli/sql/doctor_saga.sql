@@ -1,0 +1,20 @@
+-- Sagas: workers, handlers, what is stuck. No parameters. Gives (subject, verdict, finding, advice). Plan: small tables, and a scan of the running sagas.
+select 'workers', case when count(*) = 0 then 'fail' else 'ok' end,
+       case when count(*) = 0 then 'no saga-worker is connected to this database' else format('%s connections', count(*)) end, 'start saga-worker'
+  from pg_stat_activity where application_name like 'saga-worker%' and datname = current_database()
+union all
+select 'stuck sagas', case when count(*) > 0 then 'warn' else 'ok' end, format('%s', count(*)),
+       'sagapost saga list --state STUCK, then show, retry or cancel'
+  from saga.instance where state = 'STUCK'
+union all
+select 'late timers', case when count(*) > 0 then 'warn' else 'ok' end, format('%s sagas are due for more than 10 s', count(*)),
+       'no worker with the role orchestrate keeps up'
+  from saga.instance where wake_at < clock_timestamp() - interval '10 s' and not paused
+union all
+select 'handler of ' || h.action, case when able.name is null then 'fail' else 'ok' end,
+       case when able.name is null then format('no member of sagapost_worker may execute %s', h.function) else h.function::text end,
+       format('grant execute on function %s to the worker''s role, and usage on its schema', h.function)
+  from saga.handler h
+  left join lateral (select r.rolname as name from pg_roles r
+                      where (r.rolsuper or pg_has_role(r.oid, 'sagapost_worker', 'usage'))
+                        and r.rolcanlogin and has_function_privilege(r.oid, h.function::oid, 'execute') limit 1) able on true
