@@ -51,7 +51,7 @@ static void statement_look(struct doctor *doctor, const char *subject,
 static bool part_look(struct doctor *doctor, const struct pg_result *parts, const char *wanted)
 {
     int newest = 0, found = 0;
-    for (int i = 0; i < migration_count; i++)
+    for (int i = 0; i < MIGRATION_NEWEST; i++)
         if (strcmp(migrations[i].part, wanted) == 0 && migrations[i].number > newest)
             newest = migrations[i].number;
     for (int i = 0; i < pg_result_rows(parts); i++)

@@ -61,7 +61,7 @@ static const struct applied_migration *applied_find(const struct applied_migrati
 
 static const struct migration *migration_find(int number)
 {
-    for (int i = 0; i < migration_count; i++)
+    for (int i = 0; i < MIGRATION_NEWEST; i++)
         if (migrations[i].number == number)
             return &migrations[i];
     return NULL;
@@ -101,7 +101,7 @@ int migrate_decide(const char *parts, int to, const struct applied_migration *ap
     if (rc < 0)
         return rc;
     struct migrate_plan plan = {0};
-    for (int i = 0; i < migration_count && plan.count < MIGRATE_MAX; i++) {
+    for (int i = 0; i < MIGRATION_NEWEST && plan.count < MIGRATE_MAX; i++) {
         const struct migration *step = &migrations[i];
         int part = part_find(step->part, strlen(step->part));
         if (part >= 0 && wanted[part] && (to == 0 || step->number <= to) &&
