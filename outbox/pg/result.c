@@ -45,6 +45,11 @@ const char *pg_result_column_name(const struct pg_result *result, int column)
     return PQfname(result, column);
 }
 
+unsigned pg_result_column_type(const struct pg_result *result, int column)
+{
+    return PQftype(result, column);
+}
+
 int64_t pg_result_affected(const struct pg_result *result)
 {
     /* libpq asks for a result it may write to, for no reason; it reads only. */

@@ -143,6 +143,6 @@ enum cli_exit doctor_command(struct cli *cli, struct error *error)
     output_end(doctor.output, "nothing to look at");
     if (failures == 0)
         return CLI_DONE;
-    error_set(error, ERROR_STATE, RETRY_NONE, "%d failures, %d warnings", failures, warnings);
+    error_set(error, ERROR_STATE, RETRY_POISON, "%d failures, %d warnings", failures, warnings);
     return CLI_FAILED;
 }

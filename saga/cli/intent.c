@@ -9,7 +9,7 @@ static enum cli_exit answer_read(const struct pg_result *rows, const char *who, 
     const char *answer = pg_text(rows, 0, 0), *detail = pg_text(rows, 0, 1);
     if (answer != NULL && (strcmp(answer, "applied") == 0 || strcmp(answer, "done") == 0))
         return CLI_DONE;
-    error_set(error, ERROR_REFUSED, RETRY_NONE, "the %s refused: %s", who,
+    error_set(error, ERROR_REFUSED, RETRY_POISON, "the %s refused: %s", who,
               detail != NULL ? detail : (answer != NULL ? answer : "no reason given"));
     return CLI_REFUSED;
 }

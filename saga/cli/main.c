@@ -4,6 +4,7 @@
 #include "saga/cli/cli.h"
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct setting cli_settings[] = {
     {"json", SETTING_BOOL, "off", 0, 0, 0, "print JSON for scripts", NULL},
@@ -169,7 +170,7 @@ static enum cli_exit command_run(struct cli *cli, const char *const *words, int 
 
 int main(int argc, char **argv)
 {
-    static const struct setting *const tables[] = {daemon_settings, cli_settings, NULL};
+    static const struct setting *const tables[] = {cli_settings, connection_settings, NULL};
     struct cli cli = {.out = stdout};
     struct error error = {0};
     enum cli_exit status = CLI_USAGE;

@@ -73,7 +73,7 @@ enum cli_exit parked_show_command(struct cli *cli, struct error *error)
     if (status != CLI_DONE)
         return status;
     if (pg_result_rows(rows) == 0) {
-        error_set(error, ERROR_NOT_FOUND, RETRY_NONE, "no message %s is parked", cli->words[0]);
+        error_set(error, ERROR_NOT_FOUND, RETRY_POISON, "no message %s is parked", cli->words[0]);
         return CLI_NOT_FOUND;
     }
     output_record(cli, rows);

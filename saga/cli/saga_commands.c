@@ -38,12 +38,12 @@ static enum cli_exit saga_find(struct cli *cli, struct uuid *ret_id, struct erro
     if (status != CLI_DONE)
         return status;
     if (pg_result_rows(rows) == 0) {
-        error_set(error, ERROR_NOT_FOUND, RETRY_NONE, "no saga has the id or the key \"%s\"",
+        error_set(error, ERROR_NOT_FOUND, RETRY_POISON, "no saga has the id or the key \"%s\"",
                   cli->words[0]);
         return CLI_NOT_FOUND;
     }
     if (pg_result_rows(rows) > 1) {
-        error_set(error, ERROR_USAGE, RETRY_NONE,
+        error_set(error, ERROR_USAGE, RETRY_POISON,
                   "%d definitions have a saga with the key \"%s\": say which with --definition",
                   pg_result_rows(rows), cli->words[0]);
         return CLI_USAGE;
@@ -75,7 +75,7 @@ enum cli_exit saga_show_command(struct cli *cli, struct error *error)
     if (status != CLI_DONE)
         return status;
     if (pg_result_rows(saga) == 0) {
-        error_set(error, ERROR_NOT_FOUND, RETRY_NONE,
+        error_set(error, ERROR_NOT_FOUND, RETRY_POISON,
                   "saga \"%s\" is no longer kept: only its key is", cli->words[0]);
         return CLI_NOT_FOUND;
     }
@@ -114,7 +114,7 @@ enum cli_exit saga_graph_command(struct cli *cli, struct error *error)
     if (status != CLI_DONE)
         return status;
     if (pg_result_rows(rows) == 0) {
-        error_set(error, ERROR_NOT_FOUND, RETRY_NONE,
+        error_set(error, ERROR_NOT_FOUND, RETRY_POISON,
                   "no such version of a definition \"%s\" is published", cli->words[0]);
         return CLI_NOT_FOUND;
     }

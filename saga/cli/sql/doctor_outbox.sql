@@ -1,6 +1,6 @@
 -- The outbox: relay, backlog, parked. No parameters. Gives (subject, verdict, finding, advice). Plan: as outbox_status.
 select format('relay of share %s', p.share), case when a.pid is null then 'fail' else 'ok' end,
-       coalesce(format('runs (backend %s, epoch %s)', a.pid, p.epoch), 'no outbox-relay is connected to this database'),
+       case when a.pid is null then 'no outbox-relay is connected to this database' else format('runs (backend %s, epoch %s)', a.pid, p.epoch) end,
        'start outbox-relay; with it running elsewhere, look whether it reaches this database'
   from outbox.position p
   left join lateral (select pid from pg_stat_activity

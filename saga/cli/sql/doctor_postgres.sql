@@ -35,6 +35,6 @@ select 'long transactions', case when oldest > interval '5 min' then 'warn' else
          where backend_xid is not null and backend_type = 'client backend') o
 union all
 select 'prepared transactions', case when oldest > interval '5 min' then 'warn' else 'ok' end,
-       coalesce(format('%s prepared, the oldest for %s', number, date_trunc('second', oldest)), 'none'),
+       case when number = 0 then 'none' else format('%s prepared, the oldest for %s', number, date_trunc('second', oldest)) end,
        'somebody has to commit or roll it back: look at pg_prepared_xacts'
   from (select count(*) as number, clock_timestamp() - min(prepared) as oldest from pg_prepared_xacts) p
