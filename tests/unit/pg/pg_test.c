@@ -107,9 +107,21 @@ static struct answer *next_answer(struct fixture *fixture)
 {
     assert_true(fixture->asked < (int)(sizeof(fixture->answers) / sizeof(fixture->answers[0])));
     struct answer *answer = &fixture->answers[fixture->asked];
-    answer->fixture = fixture;
-    answer->number = fixture->asked++;
+    *answer = (struct answer){.fixture = fixture, .number = fixture->asked++};
     return answer;
+}
+
+/* A request that was refused gets no answer, so it was none. */
+static int asked(struct fixture *fixture, struct answer *answer, int code,
+                 const struct error *error)
+{
+    if (code == 0)
+        return answer->number;
+    if (!fixture->tolerant)
+        fail_msg("%s", error->message);
+    assert_int_equal(error->code, code);
+    fixture->asked--;
+    return -1;
 }
 
 int ask(struct fixture *fixture, const struct pg_statement *statement,
@@ -117,18 +129,16 @@ int ask(struct fixture *fixture, const struct pg_statement *statement,
 {
     struct error error;
     struct answer *answer = next_answer(fixture);
-    if (pg_session_send(fixture->session, statement, params, on_answer, answer, &error) < 0)
-        fail_msg("%s", error.message);
-    return answer->number;
+    int code = pg_session_send(fixture->session, statement, params, on_answer, answer, &error);
+    return asked(fixture, answer, code, &error);
 }
 
 int ask_text(struct fixture *fixture, const char *sql)
 {
     struct error error;
     struct answer *answer = next_answer(fixture);
-    if (pg_session_send_text(fixture->session, sql, on_answer, answer, &error) < 0)
-        fail_msg("%s", error.message);
-    return answer->number;
+    int code = pg_session_send_text(fixture->session, sql, on_answer, answer, &error);
+    return asked(fixture, answer, code, &error);
 }
 
 int ask_sync(struct fixture *fixture)
@@ -136,9 +146,8 @@ int ask_sync(struct fixture *fixture)
     struct error error;
     struct answer *answer = next_answer(fixture);
     answer->is_sync = true;
-    if (pg_session_sync(fixture->session, on_answer, answer, &error) < 0)
-        fail_msg("%s", error.message);
-    return answer->number;
+    int code = pg_session_sync(fixture->session, on_answer, answer, &error);
+    return asked(fixture, answer, code, &error);
 }
 
 struct answer *ask_and_wait(struct fixture *fixture, const char *sql)

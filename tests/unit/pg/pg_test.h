@@ -37,6 +37,7 @@ struct fixture {
     int order[512];             /* the numbers, as they came */
     int answered, asked;
     bool destroyed;
+    bool tolerant; /* asking may fail: then it returns -1 */
     void (*then_up)(struct fixture *fixture);
     void (*then_down)(struct fixture *fixture);
 };
