@@ -20,6 +20,9 @@
 
 #define CLOSE_TIME_US US_PER_S
 
+/* How often a connection that takes no more bytes is asked for what it still has for us. */
+#define LAST_READS_MAX 64
+
 /* ---- failure and what follows ---- */
 
 void broker_fail(struct broker *broker, const struct error *why, bool channel_only)
@@ -51,7 +54,7 @@ static void disconnect(struct broker *broker)
     broker->send_waits = broker->was_full = false;
     broker->send_errno = 0;
     frames_reset(&broker->frames);
-    buffer_clear(&broker->out);
+    wire_reset(broker);
 }
 
 static bool lived_long(const struct broker *broker)
@@ -243,8 +246,8 @@ static void send_failed(struct broker *broker)
 {
     struct error error = {0};
 
-    /* The reason, if the broker gave one, came before the end. */
-    while (wire_read(broker, true)) {
+    /* The reason, if the broker gave one, came before the end, and so did the last confirms. */
+    for (int i = 0; i < LAST_READS_MAX && wire_read(broker, true); i++) {
     }
     error_set_errno(&error, broker->send_errno, RETRY_RECONNECT,
                     "the connection to RabbitMQ at %s is lost", broker->peer);
@@ -278,6 +281,8 @@ static bool on_before_sleep(void *data)
 
 static int check_options(const struct broker_options *o, struct error *error)
 {
+    if (!o->uri || !*o->uri)
+        return error_set(error, ERROR_USAGE, RETRY_NEVER, "the AMQP URI is not set");
     if (o->heartbeat_s < 0 || o->heartbeat_s > UINT16_MAX)
         return error_set(error, ERROR_USAGE, RETRY_NEVER, "heartbeat must be from 0 to 65535 s");
     if (o->connect_timeout_us <= 0 || o->backoff_base_us <= 0 ||

@@ -28,6 +28,7 @@
 
 /* 128 KiB is RabbitMQ's own default; a broker that is set lower has its way. */
 #define FRAME_BYTES_MAX 131072
+#define FRAME_BYTES_MIN 4096 /* the least a peer may ask for (specification 4.2.3) */
 
 enum broker_state {
     BROKER_IDLE,       /* not started */
@@ -100,6 +101,7 @@ bool wire_read(struct broker *broker, bool readable); /* true: there may be more
 void wire_flush(struct broker *broker);
 bool wire_drained(struct broker *broker); /* all is sent, and a request would not block */
 void wire_drop_queued(struct broker *broker);
+void wire_reset(struct broker *broker); /* forgets what was to be sent */
 
 /* reply.c: what rabbitmq-c or the broker said, as a struct error. */
 int reply_status(const struct broker *broker, int status, const char *doing,

@@ -150,6 +150,8 @@ int open_connection(struct broker *broker, int fd, struct error *error)
     if (r)
         return r;
     broker->frame_max = (size_t)amqp_get_frame_max(broker->connection);
+    if (broker->frame_max < FRAME_BYTES_MIN)
+        return reply_status(broker, AMQP_STATUS_BAD_AMQP_DATA, "login", error);
     broker->heartbeat_us = (int64_t)amqp_get_heartbeat(broker->connection) * US_PER_S;
     /* From here on heartbeats are ours: the library would send one of its own at any moment, in the
      * middle of a frame of which we have sent the first half. */

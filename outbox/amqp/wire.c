@@ -36,10 +36,11 @@ static ssize_t send_some(struct broker *broker, const void *bytes, size_t count)
     return send(fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static void out_emptied(struct broker *broker)
+void wire_reset(struct broker *broker)
 {
     if (broker->out.capacity > OUT_BYTES_KEPT_FACTOR * broker->options.out_bytes_max)
         buffer_free(&broker->out);
+    buffer_clear(&broker->out);
 }
 
 void wire_flush(struct broker *broker)
@@ -55,7 +56,7 @@ void wire_flush(struct broker *broker)
             buffer_take(&broker->out, (size_t)sent);
             broker->sent_us = loop_now_us(broker->loop);
             if (!buffer_length(&broker->out))
-                out_emptied(broker);
+                wire_reset(broker);
         } else if (errno == EINTR) {
             continue;
         } else if (errno == EAGAIN) {
