@@ -1,5 +1,6 @@
 #include "outbox/amqp/uri.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,7 +130,7 @@ static int parse_host(struct uri *uri, struct reader *reader, const char *end, s
 
 static int parse_authority(struct uri *uri, struct reader *reader, struct error *error)
 {
-    const char *end = reader->at + strcspn(reader->at, "/?#");
+    const char *end = reader->at + strcspn(reader->at, "/?");
     const char *sign = memchr(reader->at, '@', (size_t)(end - reader->at));
     int r;
 
@@ -148,7 +149,7 @@ static int parse_authority(struct uri *uri, struct reader *reader, struct error 
 
 static int parse_vhost(struct uri *uri, struct reader *reader, struct error *error)
 {
-    const char *start = ++reader->at, *end = start + strcspn(start, "/?#");
+    const char *start = ++reader->at, *end = start + strcspn(start, "/?");
     int r = decode(reader, start, end, &uri->vhost, error);
 
     if (r)
@@ -198,7 +199,7 @@ static int take_parameter(struct uri *uri, const char *name, const char *value, 
 static int parse_query(struct uri *uri, struct reader *reader, struct error *error)
 {
     do {
-        const char *start = ++reader->at, *end = start + strcspn(start, "&#");
+        const char *start = ++reader->at, *end = start + strcspn(start, "&");
         const char *equals = memchr(start, '=', (size_t)(end - start));
         const char *name, *value;
         int r;
@@ -223,6 +224,8 @@ static int parse(struct uri *uri, struct reader *reader, struct error *error)
 {
     int r;
 
+    if (strchr(reader->at, '#'))
+        return refuse(error, "holds a #; write one in a user, password or vhost as %23");
     if (!strncasecmp(reader->at, "amqps://", 8)) {
         uri->tls = true;
         uri->port = PORT_AMQPS;
@@ -237,8 +240,7 @@ static int parse(struct uri *uri, struct reader *reader, struct error *error)
         r = parse_vhost(uri, reader, error);
     if (!r && *reader->at == '?')
         r = parse_query(uri, reader, error);
-    if (!r && *reader->at)
-        r = refuse(error, "holds a #; write one in a user, password or vhost as %23");
+    assert(r || !*reader->at);
     return r;
 }
 

@@ -4,14 +4,7 @@
 #define SAGAPOST_TESTS_AMQP_RECORDER_H
 
 #include "outbox/amqp/broker.h"
-
-/* cmocka.h asks for these four before it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "tests/unit/amqp/cmocka_with.h"
 
 #define RECORDER_TAGS_MAX 65536
 
