@@ -19,7 +19,8 @@ struct pg_result;
 int pg_result_rows(const struct pg_result *result);
 int pg_result_columns(const struct pg_result *result);
 const char *pg_result_column_name(const struct pg_result *result, int column);
-unsigned pg_result_column_type(const struct pg_result *result, int column); /* an OID: enum pg_type */
+unsigned pg_result_column_type(const struct pg_result *result,
+                               int column); /* an OID: enum pg_type */
 int64_t pg_result_affected(
     const struct pg_result *result); /* rows written by INSERT, UPDATE, DELETE */
 bool pg_is_null(const struct pg_result *result, int row, int column);
