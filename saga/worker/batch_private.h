@@ -1,0 +1,52 @@
+/* batch_private.h: the inside of a batch, shared by batch.c (its course) and batch_write.c (what it
+ * reads and writes). */
+#ifndef SAGAPOST_WORKER_BATCH_PRIVATE_H
+#define SAGAPOST_WORKER_BATCH_PRIVATE_H
+
+#include "saga/worker/batch.h"
+
+struct batch {
+    struct loop *loop;
+    struct pg_session *session;
+    struct plan_cache *plans;
+    batch_finished *finished;
+    void *data;
+
+    bool running;
+    struct error failure; /* the first of the transaction */
+    struct arena *arena;
+    struct pg_params params;
+    struct work *works; /* the caller's, or own_works */
+    int work_count;
+    struct work *own_works;
+    struct fact *facts;
+    int fact_count;
+    struct decisions decisions;
+    int passes;
+    int unmappable;
+    int64_t locked_at_us;
+
+    struct pg_result *locked;  /* kept from lock to decide */
+    struct pg_result *intents; /* kept to the end: works point into it */
+    struct pg_result *loaded;  /* definitions */
+    struct pg_result *unsent;  /* commands that could not be built */
+    int sent_from;             /* the first command of the pass that `unsent` counts from */
+};
+
+/* Queues a statement with the batch's parameters. A failure is remembered in batch->failure. */
+void batch_send(struct batch *batch, const struct pg_statement *statement,
+                struct pg_result **keep_result);
+
+/* batch_write.c */
+void batch_send_lock(struct batch *batch);
+/* Reads what was locked into facts. Returns how many definitions are still unknown, and asks for
+ * them; or a negative code. */
+int batch_read_facts(struct batch *batch, struct error *error) MUST_CHECK;
+int batch_read_plans(struct batch *batch, struct error *error) MUST_CHECK;
+int batch_read_intents(struct batch *batch, struct error *error) MUST_CHECK;
+/* Rows, history, events, commands that were not written yet. */
+void batch_send_writes(struct batch *batch);
+void batch_send_answers(struct batch *batch);
+void batch_send_ended(struct batch *batch);
+
+#endif

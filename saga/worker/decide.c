@@ -1,0 +1,185 @@
+#include "saga/worker/decide.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+void decide_begin(struct decisions *decisions, struct arena *arena, int64_t now_us, uint64_t seed)
+{
+    decisions->arena = arena;
+    decisions->now_us = now_us;
+    decisions->seed = seed;
+    decisions->command_count = decisions->commands_from = 0;
+    decisions->note_count = decisions->notes_from = 0;
+}
+
+void decide_free(struct decisions *decisions)
+{
+    free(decisions->commands);
+    free(decisions->notes);
+    *decisions = (struct decisions){0};
+}
+
+/* Room for `more` behind `count`. The arrays keep their size, so a steady load allocates nothing.
+ */
+static int reserve(void **array, int *capacity, int count, int more, size_t item_bytes,
+                   struct error *error)
+{
+    if (count + more <= *capacity) {
+        return 0;
+    }
+    int wanted = *capacity > 0 ? *capacity : 256;
+    while (wanted < count + more) {
+        wanted *= 2;
+    }
+    void *grown = realloc(*array, (size_t)wanted * item_bytes);
+    if (!grown) {
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for decisions");
+    }
+    *array = grown;
+    *capacity = wanted;
+    return 0;
+}
+
+/* splitmix64: seeds of the same batch must differ, or all retries of it would come at one time. */
+static uint64_t next_seed(struct decisions *decisions)
+{
+    uint64_t z = (decisions->seed += 0x9E3779B97F4A7C15u);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static int merge_member(struct decisions *decisions, const char **members, const char *step,
+                        const struct json_span *value, struct error *error)
+{
+    static const struct json_span null_value = {"null", 4, JSON_NULL};
+    const struct json_span *what = value->text ? value : &null_value;
+    assert(what->bytes <= INT32_MAX);
+    /* Names of steps are [a-z][a-z0-9_]*: nothing in them needs an escape. */
+    const char *merged =
+        arena_format(decisions->arena, "%s%s\"%s\": %.*s", *members ? *members : "",
+                     *members ? ", " : "", step, (int)what->bytes, what->text);
+    if (!merged) {
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER,
+                         "the outputs of a batch are over the limit");
+    }
+    *members = merged;
+    return 0;
+}
+
+/* From the time a command was sent to its answer. The row keeps when the answer is due, not when
+ * the command went out; due less the timeout is that, unless a backoff set it otherwise. */
+static int64_t answer_latency_us(const struct fact *fact, const struct machine_event *event)
+{
+    bool is_reply = event->type <= EVENT_EXPIRED;
+    if (!is_reply || event->step < 0) {
+        return -1;
+    }
+    const struct step_status *status = &fact->instance.steps[event->step];
+    if ((status->state != STEP_SENT && status->state != STEP_UNDO_SENT) || status->due_us == 0) {
+        return -1;
+    }
+    int64_t latency_us =
+        event->now_us - (status->due_us - fact->plan->steps[event->step].timeout_us);
+    return latency_us > 0 ? latency_us : 0;
+}
+
+static int collect(struct decisions *decisions, const struct happening *happening,
+                   struct error *error)
+{
+    const struct machine_decision *decision = &decisions->scratch;
+    int rc = reserve((void **)&decisions->commands, &decisions->command_capacity,
+                     decisions->command_count, decision->command_count, sizeof *decisions->commands,
+                     error);
+    if (rc == 0) {
+        rc = reserve((void **)&decisions->notes, &decisions->note_capacity, decisions->note_count,
+                     decision->note_count, sizeof *decisions->notes, error);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    for (int i = 0; i < decision->command_count; i++) {
+        decisions->commands[decisions->command_count++] =
+            (struct decided_command){.fact = happening->fact, .command = decision->commands[i]};
+    }
+    bool error_told = false;
+    for (int i = 0; i < decision->note_count; i++) {
+        struct decided_note *note = &decisions->notes[decisions->note_count++];
+        *note = (struct decided_note){.fact = happening->fact,
+                                      .note = decision->notes[i],
+                                      .actor = happening->actor,
+                                      .reason = happening->reason};
+        if (!error_told && happening->error.text && decision->notes[i].step >= 0 &&
+            decision->notes[i].step == happening->event.step) {
+            note->error = happening->error;
+            error_told = true;
+        }
+    }
+    return 0;
+}
+
+/* What a reply brought belongs to the saga: an output once its step has succeeded by it, an error
+ * always, so that people see what a step is tried again for. */
+static int keep_what_it_brought(struct decisions *decisions, struct fact *fact,
+                                const struct happening *happening, struct error *error)
+{
+    const struct machine_event *event = &happening->event;
+    if (event->step < 0) {
+        return 0;
+    }
+    const char *step = fact->plan->steps[event->step].name;
+    bool is_output =
+        event->operation != OPERATION_UNDO &&
+        (event->type == EVENT_OK || event->type == EVENT_EXECUTED || event->type == EVENT_SIGNAL);
+    if (is_output) {
+        return merge_member(decisions, &fact->outputs, step, &happening->output, error);
+    }
+    if (happening->error.text) {
+        return merge_member(decisions, &fact->errors, step, &happening->error, error);
+    }
+    return 0;
+}
+
+int decide_apply(struct decisions *decisions, struct fact *facts, struct happening *happening,
+                 struct error *error)
+{
+    struct fact *fact = &facts[happening->fact];
+    struct machine_event *event = &happening->event;
+    assert(event->step >= -1 && event->step < fact->plan->step_count);
+    event->now_us = decisions->now_us;
+    event->seed = next_seed(decisions);
+    happening->latency_us = answer_latency_us(fact, event);
+
+    bool was_stuck = fact->instance.state == SAGA_STUCK;
+    machine_apply(fact->plan, &fact->instance, event, &decisions->scratch);
+
+    happening->verdict = decisions->scratch.verdict;
+    happening->because = decisions->scratch.because;
+    if (happening->verdict != VERDICT_APPLIED) {
+        happening->latency_us = -1;
+        return 0;
+    }
+    fact->changed = true;
+    fact->revision++;
+    fact->became_stuck = fact->instance.state == SAGA_STUCK && (fact->became_stuck || !was_stuck);
+    fact->ended = saga_state_ended(fact->instance.state);
+    int rc = keep_what_it_brought(decisions, fact, happening, error);
+    return rc < 0 ? rc : collect(decisions, happening, error);
+}
+
+void decide_finish(const struct decisions *decisions, struct fact *fact)
+{
+    int64_t wanted_us = fact->ended ? 0 : machine_wake_us(fact->plan, &fact->instance);
+    int64_t wake_us = fact->wake_us;
+    if (fact->ended || wake_us == 0 || wake_us <= decisions->now_us) {
+        wake_us = wanted_us;
+    } else if (wanted_us != 0 && wanted_us < wake_us) {
+        wake_us = wanted_us;
+    }
+    if (wake_us != fact->wake_us) {
+        fact->wake_us = wake_us;
+        fact->wake_changed = true;
+        fact->changed = true;
+    }
+}
