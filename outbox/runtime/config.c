@@ -33,7 +33,8 @@ static int add_row(struct config *config, const struct setting *row, struct erro
     value->setting = row;
     if (row->default_value &&
         config_value_set(value, row->default_value, CONFIG_DEFAULT, 0, error)) {
-        error->retry = RETRY_BUG;
+        if (error->code == ERROR_USAGE)
+            error->retry = RETRY_BUG;
         return error_context(error, "default of %s", row->name);
     }
     return 0;
