@@ -3,6 +3,7 @@
 
 #include "outbox/pg/conninfo.h"
 #include "outbox/pg/failure.h"
+#include "outbox/pg/sql.h"
 #include "outbox/runtime/clock.h"
 
 #include <errno.h>
@@ -115,7 +116,7 @@ static int apply_settings(struct pg_client *client, struct error *error)
     pg_params_init(&params);
     for (int i = 0; i < 3; i++)
         pg_params_text(&params, NULL); /* no limits: a person waits for as long as a person likes */
-    int code = pg_client_query(client, pg_conninfo_settings_sql, &params, NULL, error);
+    int code = pg_client_query(client, sql_pg_settings.sql, &params, NULL, error);
     pg_params_free(&params);
     return code;
 }

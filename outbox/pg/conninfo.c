@@ -7,27 +7,6 @@
 
 #define HOSTS_MAX 32
 
-/* Settings that our statements rest on are set whatever the user, the role or the database say;
- * limits give way to those the user put into the connection string (`options`).
- *
- * client_connection_check_interval lets the server notice a dead client while it waits for a lock:
- * without it the standbys' queue for a share's lock fills with the dead. Only Linux servers
- * accept it. */
-const char pg_conninfo_settings_sql[] =
-    "select pg_catalog.set_config(s.name, wanted.value, false)"
-    "  from pg_catalog.pg_settings s,"
-    "       (values ('search_path', '', true), ('DateStyle', 'ISO', true),"
-    "               ('standard_conforming_strings', 'on', true),"
-    "               ('default_transaction_isolation', 'read committed', true),"
-    "               ('jit', 'off', false), ('client_min_messages', 'warning', false),"
-    "               ('client_connection_check_interval', '5000', false),"
-    "               ('statement_timeout', $1::text, false), ('lock_timeout', $2::text, false),"
-    "               ('idle_in_transaction_session_timeout', $3::text, false)"
-    "       ) as wanted (name, value, always)"
-    " where s.name = wanted.name and wanted.value is not null"
-    "   and (wanted.always or s.source <> 'client')"
-    "   and (s.name <> 'client_connection_check_interval' or pg_catalog.version() ~ 'linux')";
-
 struct pg_conninfo {
     int count;
     char *keywords[PG_CONNINFO_KEYWORDS_MAX + 1];

@@ -39,8 +39,4 @@ void pg_conninfo_keywords(const struct pg_conninfo *conninfo, const char *const 
 bool pg_conninfo_next_host(struct pg_conninfo *conninfo, PGconn *connection);
 void pg_conninfo_answered(struct pg_conninfo *conninfo);
 
-/* The first statement on each connection. $1 statement_timeout, $2 lock_timeout, $3
- * idle_in_transaction_session_timeout, in milliseconds as text, NULL: leave. */
-extern const char pg_conninfo_settings_sql[];
-
 #endif

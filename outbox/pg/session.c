@@ -3,6 +3,7 @@
 
 #include "outbox/pg/failure.h"
 #include "outbox/pg/session_private.h"
+#include "outbox/pg/sql.h"
 
 #include <assert.h>
 #include <openssl/ssl.h>
@@ -197,7 +198,7 @@ static int send_settings(struct pg_session *session, struct error *error)
     add_limit(params, session->options.statement_timeout_us);
     add_limit(params, session->options.lock_timeout_us);
     add_limit(params, session->options.idle_transaction_timeout_us);
-    int code = pipeline_send(session, NULL, pg_conninfo_settings_sql, params, NULL, NULL, error);
+    int code = pipeline_send(session, NULL, sql_pg_settings.sql, params, NULL, NULL, error);
     if (code < 0)
         return code;
     return pipeline_sync(session, session_answered_settings, session, error);
