@@ -10,6 +10,10 @@ import os
 import re
 import sys
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from outbox.pg.embed import c_string  # noqa: E402
+
 PARTS = ("base", "outbox", "inbox", "participant", "saga")
 
 HEADER = """\
@@ -36,22 +40,6 @@ extern const struct migration migrations[MIGRATION_NEWEST];
 
 #endif
 """
-
-
-def c_string(line: bytes) -> str:
-    """A line of SQL as a C string literal."""
-    out = []
-    for byte in line:
-        char = chr(byte)
-        if char in '"\\':
-            out.append("\\" + char)
-        elif char == "\n":
-            out.append("\\n")
-        elif 32 <= byte < 127:
-            out.append(char)
-        else:
-            out.append(f"\\{byte:03o}")
-    return '"' + "".join(out) + '"'
 
 
 def read_migration(path: str) -> dict:
@@ -86,9 +74,7 @@ def main() -> None:
             text = migration["text"]
             source.write(f"    {{ {migration['number']}, \"{migration['name']}\", \"{migration['part']}\",\n")
             source.write(f"      \"{hashlib.sha256(text).hexdigest()}\",\n")
-            for line in text.splitlines(keepends=True):
-                source.write(f"      {c_string(line)}\n")
-            source.write(f"      , {len(text)} }},\n")
+            source.write(f"{c_string(text.decode())},\n      {len(text)} }},\n")
         source.write("};\n")
 
 
