@@ -1,0 +1,268 @@
+/* Opening a connection: everything that can go wrong before it is up, and that it is tried again.
+ */
+#include "tests/unit/amqp/fake.h"
+#include "tests/unit/amqp/recorder.h"
+
+#include <string.h>
+
+static struct fake fake;
+static struct recorder recorder;
+
+static void begin(void (*script)(struct fake *fake))
+{
+    fake_init(&fake);
+    recorder_init(&recorder, fake.uri);
+    fake_start(&fake, script);
+}
+
+static void finish(void)
+{
+    recorder_free(&recorder);
+    fake_finish(&fake);
+}
+
+static void good_end(struct fake *f)
+{
+    fake_up(f);
+    fake_goodbye(f);
+}
+
+static void test_logs_in(void **state)
+{
+    (void)state;
+    begin(good_end);
+    recorder_start(&recorder);
+    assert_false(broker_is_up(recorder.broker));
+    assert_false(broker_can_publish(recorder.broker));
+    recorder_wait(&recorder, recorder.ups == 1);
+    assert_true(broker_can_publish(recorder.broker));
+    assert_false(broker_is_blocked(recorder.broker));
+    assert_int_equal(broker_attempts(recorder.broker), 0);
+    assert_int_equal(recorder.downs, 0);
+    finish();
+}
+
+static void test_waits_for_a_listener(void **state)
+{
+    (void)state;
+    fake_init(&fake);
+    recorder_init(&recorder, fake.uri);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.downs >= 2);
+    assert_true(broker_attempts(recorder.broker) >= 2);
+    assert_non_null(strstr(recorder.why.message, "cannot connect to 127.0.0.1"));
+    assert_non_null(strstr(recorder.why.message, "refused"));
+    assert_int_equal(recorder.why.retry, RETRY_RECONNECT);
+    assert_int_equal(recorder.ups, 0);
+    fake_start(&fake, good_end);
+    recorder_wait(&recorder, recorder.ups == 1);
+    finish();
+}
+
+static void test_unknown_host(void **state)
+{
+    /* A label of 64 bytes is no name, so that no server is asked for it. */
+    static const char uri[] =
+        "amqp://xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+
+    (void)state;
+    recorder_init(&recorder, uri);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.downs == 1);
+    assert_non_null(strstr(recorder.why.message, "cannot resolve the host 'xxxx"));
+    recorder_free(&recorder);
+}
+
+static void access_refused(struct fake *f)
+{
+    fake_accept(f);
+    fake_login_start(f);
+    fake_send_close(f, 0, 403, "ACCESS_REFUSED - Login was refused");
+    good_end(f);
+}
+
+static void test_access_refused(void **state)
+{
+    (void)state;
+    begin(access_refused);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.downs == 1);
+    assert_int_equal(recorder.why.amqp_code, 403);
+    assert_int_equal(recorder.why.retry, RETRY_NEVER);
+    assert_non_null(strstr(recorder.why.message, "user 'user'"));
+    assert_non_null(strstr(recorder.why.message, "vhost 'vh'"));
+    assert_non_null(strstr(recorder.why.message, "127.0.0.1:"));
+    assert_non_null(strstr(recorder.why.message, "Login was refused"));
+    assert_null(strstr(recorder.why.message, "secret"));
+    /* The password may be set right on the broker's side: it is tried again. */
+    recorder_wait(&recorder, recorder.ups == 1);
+    finish();
+}
+
+static void no_such_vhost(struct fake *f)
+{
+    fake_accept(f);
+    fake_login_start(f);
+    fake_tune(f);
+    fake_send_close(f, 0, 530, "NOT_ALLOWED - vhost  not found");
+    good_end(f);
+}
+
+static void test_no_such_vhost(void **state)
+{
+    (void)state;
+    begin(no_such_vhost);
+    *strrchr(fake.uri, 'v') = 0; /* .../vh becomes .../ */
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.downs == 1);
+    assert_int_equal(recorder.why.amqp_code, 530);
+    assert_int_equal(recorder.why.retry, RETRY_NEVER);
+    assert_non_null(strstr(recorder.why.message, "vhost ''"));
+    assert_non_null(strstr(recorder.why.message, "'/%2f'"));
+    recorder_wait(&recorder, recorder.ups == 1);
+    finish();
+}
+
+static void bad_beginnings(struct fake *f)
+{
+    static const char http[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+    amqp_connection_tune_ok_t wrong = {0};
+
+    fake_accept(f);
+    fake_send_bytes(f, http, sizeof(http) - 1);
+    fake_expect_eof(f);
+
+    fake_accept(f); /* the answer of another version of the protocol */
+    fake_send_bytes(f, "AMQP\0\0\0\1", 8);
+    fake_expect_eof(f);
+
+    fake_accept(f);
+    fake_login_start(f);
+    fake_send(f, 0, AMQP_CONNECTION_TUNE_OK_METHOD, &wrong);
+    fake_expect_eof(f);
+
+    fake_accept(f);
+    fake_login_start(f);
+    fake_reset(f);
+
+    fake_accept(f);
+    fake_login_start(f);
+    fake_tune(f);
+    fake_close(f);
+
+    fake_accept(f);
+    fake_login(f);
+    fake_expect(f, 1, AMQP_CHANNEL_OPEN_METHOD);
+    fake_reset(f);
+
+    f->frame_max = 512; /* less than the specification allows */
+    fake_accept(f);
+    fake_login(f);
+    fake_expect_eof(f);
+
+    f->frame_max = 4096;
+    good_end(f);
+}
+
+static void test_tries_again_after_any_bad_beginning(void **state)
+{
+    (void)state;
+    begin(bad_beginnings);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.ups == 1);
+    assert_int_equal(recorder.downs, 7);
+    assert_int_equal(recorder.channel_downs, 0);
+    finish();
+}
+
+static void silent_beginnings(struct fake *f)
+{
+    fake_accept(f);
+    fake_expect_eof(f); /* not a word */
+    fake_accept(f);
+    fake_login_start(f);
+    fake_expect_eof(f);
+    fake_accept(f);
+    fake_login(f);
+    fake_expect(f, 1, AMQP_CHANNEL_OPEN_METHOD);
+    fake_expect_eof(f);
+    good_end(f);
+}
+
+static void test_a_silent_peer_costs_no_more_than_the_timeout(void **state)
+{
+    (void)state;
+    begin(silent_beginnings);
+    recorder.options.connect_timeout_us = 100 * US_PER_MS;
+    recorder_start(&recorder);
+    for (int i = 1; i <= 3; i++) {
+        recorder_wait(&recorder, recorder.downs == i);
+        assert_int_equal(recorder.why.code, ERROR_TIMEOUT);
+        assert_int_equal(recorder.why.retry, RETRY_RECONNECT);
+    }
+    recorder_wait(&recorder, recorder.ups == 1);
+    finish();
+}
+
+static void dribbled_login(struct fake *f)
+{
+    f->dribble = true;
+    good_end(f);
+}
+
+static void test_a_login_byte_by_byte(void **state)
+{
+    (void)state;
+    begin(dribbled_login);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.ups == 1);
+    assert_int_equal(recorder.downs, 0);
+    finish();
+}
+
+static void test_what_cannot_be_created(void **state)
+{
+    struct broker *broker = NULL;
+    struct error error;
+
+    (void)state;
+    recorder_init(&recorder, "amqp://host:port");
+    error_clear(&error);
+    assert_int_equal(broker_create(&broker, recorder.loop, &recorder.options, &error), ERROR_USAGE);
+    assert_int_equal(error.retry, RETRY_NEVER);
+    recorder.options.uri = NULL;
+    assert_int_equal(broker_create(&broker, recorder.loop, &recorder.options, &error), ERROR_USAGE);
+    recorder.options.uri = "amqp://host";
+    recorder.options.heartbeat_s = -1;
+    assert_int_equal(broker_create(&broker, recorder.loop, &recorder.options, &error), ERROR_USAGE);
+    recorder.options.heartbeat_s = 0;
+    recorder.options.out_bytes_max = 0;
+    assert_int_equal(broker_create(&broker, recorder.loop, &recorder.options, &error), ERROR_USAGE);
+    assert_null(broker);
+    /* One that was never started goes as well, and so does none. */
+    recorder.options.out_bytes_max = 1;
+    assert_int_equal(broker_create(&broker, recorder.loop, &recorder.options, &error), 0);
+    broker_reconnect(broker, "nothing to do");
+    recorder_turn(&recorder, 0);
+    broker_destroy(broker);
+    broker_destroy(NULL);
+    assert_int_equal(recorder.downs, 0);
+    recorder_free(&recorder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_logs_in),
+        cmocka_unit_test(test_waits_for_a_listener),
+        cmocka_unit_test(test_unknown_host),
+        cmocka_unit_test(test_access_refused),
+        cmocka_unit_test(test_no_such_vhost),
+        cmocka_unit_test(test_tries_again_after_any_bad_beginning),
+        cmocka_unit_test(test_a_silent_peer_costs_no_more_than_the_timeout),
+        cmocka_unit_test(test_a_login_byte_by_byte),
+        cmocka_unit_test(test_what_cannot_be_created),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
