@@ -283,7 +283,7 @@ static void embed_keeps_the_statement(void **state)
     assert_string_equal(
         sql_test_tricky.sql,
         "select E'a\\'--;b', 'x;''-- y\t', $1::int   + 1, \"q;\"\"\", $q$ ; -- $$ ' "
-        "/* \n\n $q$ as \"\xc3\xbc???/9\",\n       $$it's$$ || '\\'\n  from t");
+        "/* \n\n $q$ as \"\xc3\xbc??\?/9\"\n,\n       $$it's$$ || '\\'\n  from t");
     assert_ptr_equal(sql_test_all[0], &sql_test_tricky);
     assert_int_equal(sizeof(sql_test_all) / sizeof(sql_test_all[0]), 1);
 }
