@@ -21,6 +21,9 @@ PROGRAMS = {
 }
 
 
+VHOSTS_AT_A_TIME = 20
+
+
 class Sandbox:
     """The servers of one test run. `stop` is called however the run ends."""
 
@@ -28,6 +31,7 @@ class Sandbox:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sagapost-test-"))
         self.folder.chmod(0o755)
         self.counter = 0
+        self.vhosts, self.vhosts_made = [], 0
         atexit.register(self.stop)
         self.run("start", self.folder)
         env = dict(
@@ -67,6 +71,18 @@ class Sandbox:
     def amqp_uri(self, vhost="/"):
         return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/{'%2f' if vhost == '/' else vhost}"
 
+    def take_vhost(self):
+        """The name of a fresh virtual host. rabbitmqctl takes a second to start, so it makes many at a time."""
+        if not self.vhosts:
+            self.vhosts_made += VHOSTS_AT_A_TIME
+            self.vhosts = [f"v{n}" for n in range(self.vhosts_made - VHOSTS_AT_A_TIME, self.vhosts_made)]
+            self.rabbitmqctl(
+                "eval",
+                f'[begin rabbit_vhost:add(V, <<"test">>), rabbit_auth_backend_internal:set_permissions(<<"guest">>, V, <<".*">>, <<".*">>, <<".*">>,'
+                f' <<"test">>) end || V <- [{", ".join(f"<<{chr(34)}{name}{chr(34)}>>" for name in self.vhosts)}]].',
+            )
+        return self.vhosts.pop(0)
+
     def stop(self):
         if self.folder.exists():
             try:
@@ -83,23 +99,26 @@ class Place:
         sandbox.counter += 1
         self.sandbox = sandbox
         self.name = f"t{sandbox.counter}"
-        with self.admin() as connection:
-            connection.autocommit = True
-            connection.cursor().execute(f"create database {self.name}")
+        connection = psycopg2.connect(sandbox.conninfo())
+        connection.autocommit = True
+        connection.cursor().execute(f"create database {self.name}")
         connection.close()
-        sandbox.rabbitmqctl(
-            "eval",
-            f'rabbit_vhost:add(<<"{self.name}">>, <<"test">>), rabbit_auth_backend_internal:set_permissions('
-            f'<<"guest">>, <<"{self.name}">>, <<".*">>, <<".*">>, <<".*">>, <<"test">>).',
-        )
         self.conninfo = sandbox.conninfo(self.name)
-        self.amqp_uri = sandbox.amqp_uri(self.name)
+        self._amqp_uri = None
         self.closers = []
         if migrate:
             self.sagapost("migrate")
 
-    def admin(self):
-        return psycopg2.connect(self.sandbox.conninfo())
+    @property
+    def amqp_uri(self):
+        """A virtual host of its own, taken when it is first asked for: many tests need none."""
+        if self._amqp_uri is None:
+            self._amqp_uri = self.sandbox.amqp_uri(self.sandbox.take_vhost())
+        return self._amqp_uri
+
+    @amqp_uri.setter
+    def amqp_uri(self, uri):
+        self._amqp_uri = uri
 
     def environment(self):
         return {**os.environ, "SAGAPOST_POSTGRES": self.conninfo, "SAGAPOST_AMQP": self.amqp_uri}

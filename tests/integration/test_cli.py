@@ -1,0 +1,221 @@
+"""The command line: migrations on every kind of database, tables and JSON, exit statuses, the doctor's findings."""
+
+import json
+import subprocess
+import threading
+import uuid
+
+import pytest
+
+from harness.sandbox import PROGRAMS, ROOT, Place
+from harness.shop import Shop
+from harness.wait import wait_until
+
+MIGRATIONS = sorted((ROOT / "migrations").glob("[0-9]*.sql"))
+NOBODY = str(uuid.uuid4())
+
+
+@pytest.fixture
+def empty(sandbox):
+    here = Place(sandbox, migrate=False)
+    yield here
+    here.close()
+
+
+def tables(place):
+    return place.value(
+        "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace where nspname in ('outbox', 'inbox', 'saga') and relkind in ('r', 'p')"
+    )
+
+
+def test_migrate_twice_does_nothing(empty):
+    assert "0001" not in empty.sagapost("migrate", "--json")
+    applied = empty.sql("select number, checksum, applied_at from outbox.migration order by number")
+    assert len(applied) == len(MIGRATIONS)
+    assert "up to date" in empty.sagapost("migrate")
+    assert empty.sql("select number, checksum, applied_at from outbox.migration order by number") == applied
+
+
+def test_migrate_carries_an_older_database_forward(empty):
+    for number in (1, 2, 5):
+        empty.sagapost("migrate", "--to", number)
+        assert empty.value("select max(number) from outbox.migration") == number
+    empty.sql("insert into outbox.message (type, payload) values ('before', '{}')")
+    applied = json.loads(empty.sagapost("migrate", "--json"))
+    assert [row["number"] for row in applied] == list(range(6, len(MIGRATIONS) + 1))
+    assert empty.value("select count(*) from outbox.message") == 1
+
+
+def test_migrate_some_parts_and_the_others_later(empty):
+    empty.sagapost("migrate", "--parts", "participant")
+    parts = {row[0] for row in empty.sql("select distinct part from outbox.migration")}
+    assert parts == {"base", "outbox", "participant"}
+    assert empty.value("select to_regclass('saga.instance') is null")
+    empty.sagapost("migrate")
+    assert empty.value("select count(*) from outbox.migration") == len(MIGRATIONS)
+
+
+def test_migrate_refuses_a_newer_database_and_a_changed_migration(place):
+    place.sql("insert into outbox.migration (number, name, part, checksum) values (9999, 'of_tomorrow', 'saga', 'x')")
+    assert "9999 (of_tomorrow)" in place.sagapost("migrate", expect=4)
+    place.sql("delete from outbox.migration where number = 9999")
+    place.sql("update outbox.migration set checksum = 'another' where number = 2")
+    assert "migration 2 (outbox)" in place.sagapost("migrate", expect=4)
+
+
+@pytest.mark.parametrize(
+    "arguments, names",
+    [
+        (["--parts", "outbox,nonsense"], "nonsense"),
+        (["--parts", ""], "parts"),
+        (["--to", "9998"], "9998"),
+        (["--to", "x"], "--to"),
+        (["extra"], "usage: sagapost migrate"),
+    ],
+)
+def test_migrate_bad_usage(empty, arguments, names):
+    assert names in empty.sagapost("migrate", *arguments, expect=2)
+    assert tables(empty) == 0
+
+
+def test_migrate_at_the_same_time(empty):
+    failures = []
+
+    def migrate():
+        try:
+            empty.sagapost("migrate")
+        except AssertionError as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=migrate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert empty.value("select count(*) from outbox.migration") == len(MIGRATIONS)
+
+
+def test_migrate_that_fails_changes_nothing_and_goes_on_later(empty):
+    empty.sagapost("migrate", "--to", 2)
+    empty.sql("create table inbox.occupied (); alter table inbox.occupied rename to message")
+    name = MIGRATIONS[2].read_text().split("create table inbox.")[1].split()[0].strip("(")
+    empty.sql(f"alter table inbox.message rename to {name}")
+    assert "migration 3 (inbox)" in empty.sagapost("migrate", expect=1)
+    assert empty.value("select max(number) from outbox.migration") == 2
+    empty.sql(f"drop table inbox.{name}")
+    empty.sagapost("migrate")
+    assert empty.value("select count(*) from outbox.migration") == len(MIGRATIONS)
+
+
+def test_migrate_as_the_owner_of_the_database_without_superuser(sandbox, empty):
+    owner = f"owner_{empty.name}"
+    empty.sql(f"create role {owner} login createrole; alter database {empty.name} owner to {owner}; grant pg_monitor to {owner}")
+    subprocess.run(
+        [PROGRAMS["sagapost"], "migrate"],
+        env={**empty.environment(), "SAGAPOST_POSTGRES": sandbox.conninfo(empty.name, owner)},
+        check=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
+    assert empty.value("select count(*) from outbox.migration") == len(MIGRATIONS)
+
+
+@pytest.mark.parametrize(
+    "arguments, status, names",
+    [
+        ([], 2, "sagapost --help"),
+        (["nonsense"], 2, "nonsense"),
+        (["saga"], 2, "saga"),
+        (["saga", "show"], 2, "saga show SAGA"),
+        (["saga", "show", "ORD-1"], 3, "ORD-1"),
+        (["saga", "show", NOBODY], 3, NOBODY),
+        (["saga", "timeline", NOBODY], 3, NOBODY),
+        (["saga", "cancel", NOBODY], 3, NOBODY),
+        (["saga", "retry", NOBODY, "step"], 3, NOBODY),
+        (["saga", "graph", "order"], 3, "order"),
+        (["outbox", "parked", "show", NOBODY], 3, NOBODY),
+        (["outbox", "parked", "requeue", NOBODY], 3, NOBODY),
+        (["outbox", "parked", "discard", "17"], 2, "17"),
+        (["saga", "list", "--limit", "0"], 2, "--limit"),
+        (["saga", "list", "--nonsense", "1"], 2, "--nonsense"),
+    ],
+)
+def test_exit_statuses(place, arguments, status, names):
+    assert names in place.sagapost(*arguments, expect=status)
+
+
+def test_postgres_away(place):
+    place.conninfo = place.conninfo.replace(f"port={place.sandbox.pg_port}", "port=1")
+    assert "port" in place.sagapost("status", expect=1)
+
+
+def test_a_password_on_the_command_line_is_refused_and_not_repeated(place):
+    said = place.sagapost("status", "--postgres", "host=127.0.0.1 password=hunter2", expect=2)
+    assert "SAGAPOST_POSTGRES" in said and "hunter2" not in said
+    said = place.sagapost("doctor", "--amqp", "amqp://user:hunter2@127.0.0.1/", expect=2)
+    assert "SAGAPOST_AMQP" in said and "hunter2" not in said
+
+
+def test_status_and_lists_as_json(place):
+    shop = Shop(place)
+    shop.place_orders(3)
+    status = json.loads(place.sagapost("status", "--json"))
+    assert {"schema", "outbox", "sagas"} <= set(status)
+    assert status["outbox"][0]["backlog_rows"] == 6
+    sagas = json.loads(place.sagapost("saga", "list", "--json"))
+    assert {saga["key"] for saga in sagas} == {"ORD-1", "ORD-2", "ORD-3"}
+    assert json.loads(place.sagapost("saga", "list", "--json", "--state", "stuck")) == []
+    assert len(json.loads(place.sagapost("saga", "list", "--json", "--key", "ORD-2"))) == 1
+    shown = json.loads(place.sagapost("saga", "show", "ORD-2", "--json"))
+    assert shown["saga"]["state"] == "RUNNING" and [step["step"] for step in shown["steps"]] == ["reserve", "fraud", "capture", "ship"]
+    assert json.loads(place.sagapost("saga", "timeline", "ORD-2", "--json"))[0]["event"] == "started"
+    assert place.sagapost("saga", "graph", "order").startswith("flowchart")
+    assert json.loads(place.sagapost("outbox", "parked", "list", "--json")) == []
+
+
+def findings(place, expect):
+    done = subprocess.run(
+        [PROGRAMS["sagapost"], "doctor", "--json"], env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, check=False,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return {row["subject"]: row for row in json.loads(done.stdout)}
+
+
+def test_doctor_names_what_is_wrong(place, daemons):
+    shop = Shop(place)
+    found = findings(place, 1)
+    assert found["relay of share 0"]["verdict"] == "FAIL"
+    assert found["workers"]["verdict"] == "FAIL"
+    assert found["exchange saga.commands"]["verdict"] == "FAIL"
+    assert "payment.capture" in found["queue saga.commands.payment"]["advice"]
+    daemons("outbox-relay").wait_ready()
+    daemons("saga-worker").wait_ready()
+    found = wait_until(lambda: (f := findings_any(place)) and all(r["verdict"] != "FAIL" for r in f.values()) and f, 30, lambda: findings_any(place))
+    assert found["queue saga.commands.payment"]["verdict"] == "ok"
+    # An action of a participant that is here, without a handler.
+    place.sql("delete from saga.handler where action = 'inventory.release'")
+    assert "inventory.release" in findings(place, 0)["queue saga.commands.inventory"]["finding"] or any(
+        "inventory.release" in row["finding"] for row in json.loads(json.dumps(list(findings(place, 0).values())))
+    )
+    shop.place_orders(1)
+    shop.wait_ended()
+
+
+def findings_any(place):
+    done = subprocess.run(
+        [PROGRAMS["sagapost"], "doctor", "--json"], env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, check=False,
+    )
+    return {row["subject"]: row for row in json.loads(done.stdout)}
+
+
+def test_doctor_without_servers_and_without_schema(place, empty):
+    assert findings(empty, 1)["schema"]["advice"] == "run: sagapost migrate"
+    place.amqp_uri = "amqp://guest:guest@127.0.0.1:1/"
+    assert findings(place, 1)["RabbitMQ"]["verdict"] == "FAIL"
+    place.amqp_uri = place.sandbox.amqp_uri("no_such_vhost")
+    assert "no_such_vhost" in findings(place, 1)["RabbitMQ"]["finding"]
+    place.conninfo = place.conninfo.replace(f"port={place.sandbox.pg_port}", "port=1")
+    assert findings(place, 1)["PostgreSQL"]["verdict"] == "FAIL"
