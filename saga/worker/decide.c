@@ -172,9 +172,9 @@ void decide_finish(const struct decisions *decisions, struct fact *fact)
 {
     int64_t wanted_us = fact->ended ? 0 : machine_wake_us(fact->plan, &fact->instance);
     int64_t wake_us = fact->wake_us;
-    if (fact->ended || wake_us == 0 || wake_us <= decisions->now_us) {
-        wake_us = wanted_us;
-    } else if (wanted_us != 0 && wanted_us < wake_us) {
+    bool is_over = fact->ended || wake_us == 0 || wake_us <= decisions->now_us;
+    bool comes_earlier = wanted_us != 0 && wanted_us < wake_us;
+    if (is_over || comes_earlier) {
         wake_us = wanted_us;
     }
     if (wake_us != fact->wake_us) {
