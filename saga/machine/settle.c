@@ -76,11 +76,11 @@ struct facts settle_facts(const struct plan *plan, const struct instance *instan
 
 /* Rules. */
 
-static uint64_t in_states(const struct context *context, uint32_t states)
+static uint64_t in_states(const struct plan *plan, const struct instance *instance, uint32_t states)
 {
     uint64_t steps = 0;
-    for (int i = 0; i < context->plan->step_count; i++)
-        steps |= bit_if(in(context->instance->steps[i].state, states), i);
+    for (int i = 0; i < plan->step_count; i++)
+        steps |= bit_if(in(instance->steps[i].state, states), i);
     return steps;
 }
 
@@ -92,49 +92,52 @@ static uint64_t of_kind(const struct plan *plan, enum step_kind kind)
     return steps;
 }
 
-static uint64_t must_end(const struct context *context)
+static uint64_t must_end(const struct plan *plan, const struct instance *instance,
+                         const struct facts *facts)
 {
-    if (!context->facts.aborting)
+    if (!facts->aborting)
         return 0;
-    return in_states(context, S(WAITING) | S(PARKED) | S(READY) | S(RETRY_WAIT)) |
-           (in_states(context, S(SENT)) & of_kind(context->plan, KIND_READ_ONLY));
+    return in_states(plan, instance, S(WAITING) | S(PARKED) | S(READY) | S(RETRY_WAIT)) |
+           (in_states(plan, instance, S(SENT)) & of_kind(plan, KIND_READ_ONLY));
 }
 
-static uint64_t may_start(const struct context *context)
+static uint64_t may_start(const struct plan *plan, const struct instance *instance,
+                          const struct facts *facts)
 {
-    if (context->facts.aborting)
+    if (facts->aborting)
         return 0;
-    uint64_t steps = 0;
-    for (int i = 0; i < context->plan->step_count; i++) {
-        bool waits = context->instance->steps[i].state == STEP_WAITING;
-        steps |= bit_if(waits && !(context->plan->steps[i].after & ~context->facts.passed), i);
+    uint64_t steps = in_states(plan, instance, S(WAITING));
+    for (int i = 0; i < plan->step_count; i++) {
+        if (plan->steps[i].after & ~facts->passed)
+            steps &= ~STEP_BIT(i);
     }
     return steps;
 }
 
-static uint64_t held_back(const struct context *context)
+static uint64_t held_back(const struct plan *plan, const struct instance *instance,
+                          const struct facts *facts)
 {
-    if (context->facts.held)
+    if (facts->held)
         return 0;
-    uint64_t steps = in_states(context, S(READY) | S(UNDO_READY));
-    for (int i = 0; i < context->plan->step_count; i++) {
-        const struct step_status *status = &context->instance->steps[i];
-        steps |= bit_if(status->state == STEP_PROBING && status->due_us == 0, i);
+    uint64_t probes_owed = in_states(plan, instance, S(PROBING));
+    for (int i = 0; i < plan->step_count; i++) {
+        if (instance->steps[i].due_us != 0)
+            probes_owed &= ~STEP_BIT(i);
     }
-    return steps;
+    return probes_owed | in_states(plan, instance, S(READY) | S(UNDO_READY));
 }
 
 /* In turn: nothing is in flight, and no step that comes after it has anything left to undo. */
-static uint64_t may_be_undone(const struct context *context)
+static uint64_t may_be_undone(const struct plan *plan, const struct instance *instance,
+                              const struct facts *facts)
 {
-    const struct facts *facts = &context->facts;
     if (!facts->aborting || facts->unsettled != 0)
         return 0;
-    uint64_t left = facts->effect | facts->undoing | in_states(context, S(UNDO_STUCK));
-    uint64_t steps = 0;
-    for (int i = 0; i < context->plan->step_count; i++) {
-        if (facts->effect & STEP_BIT(i))
-            steps |= bit_if(!(context->plan->steps[i].descendants & left), i);
+    uint64_t left = facts->effect | facts->undoing | in_states(plan, instance, S(UNDO_STUCK));
+    uint64_t steps = facts->effect;
+    for (int i = 0; i < plan->step_count; i++) {
+        if (plan->steps[i].descendants & left)
+            steps &= ~STEP_BIT(i);
     }
     return steps;
 }
@@ -195,7 +198,7 @@ void settle(struct context *context)
         assert(pass < PASSES_MAX);
         again = false;
         for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
-            uint64_t steps = rules[i].which(context);
+            uint64_t steps = rules[i].which(context->plan, context->instance, &context->facts);
             again = again || steps != 0;
             for (; steps != 0; steps &= steps - 1)
                 machine_step_event(context, __builtin_ctzll(steps), rules[i].event);

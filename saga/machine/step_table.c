@@ -87,11 +87,6 @@ static bool undo_never_sent(const struct context *context)
     return status(context)->undo_round == 0;
 }
 
-static bool harmless_when_repeated(const struct context *context)
-{
-    return read_only(context) || retriable(context);
-}
-
 static bool attempts_left(const struct context *context)
 {
     return status(context)->attempt < plan_step(context)->retry.max;
@@ -124,10 +119,12 @@ static bool fence_attempts_left(const struct context *context)
     return fence_open(context) && undo_attempts_left(context);
 }
 
-/* Skipped by an operator after it was sent: what comes late tells what really happened. */
+/* Skipped by an operator after it was sent: what comes late tells what really happened, as long as
+ * no undo has begun that would have to come after its own. */
 static bool skipped_after_sending(const struct context *context)
 {
-    return status(context)->round > 0 && (fence_open(context) || !context->facts.aborting);
+    bool undo_may_have_begun = context->facts.aborting && !context->facts.unsettled;
+    return status(context)->round > 0 && !undo_may_have_begun;
 }
 
 /* Actions. */
@@ -343,204 +340,162 @@ static void violation(struct context *context)
 /* On its way to be undone. */
 #define UNDOING (S(UNDO_READY) | S(UNDO_SENT) | S(UNDO_RETRY_WAIT) | S(UNDO_STUCK))
 
+/* Of those, where something may still come without an operator. */
+#define OPEN_ASKED  (OPEN & NOT(S(UNKNOWN)))
+#define ANY         STEP_STATES_ALL
+#define NOT(states) (STEP_STATES_ALL & ~(states))
+
 #define ROW(states, events, guard, action, next, because)                                          \
     {                                                                                              \
         (states), (events), (guard), (action), (next), (because), #guard                           \
     }
 #define ALWAYS NULL
 
-/* clang-format off: a table is read by its columns. */
+/* A table is read by its columns. */
+/* clang-format off */
 static MACHINE_ROWS struct step_row rows[] = {
     /* It starts. */
-    ROW(S(WAITING), E(RUN), is_timer, park, STEP_PARKED,
-        "all before it have passed; its time runs"),
-    ROW(S(WAITING), E(RUN), is_signal, park, STEP_PARKED,
-        "all before it have passed; it waits for its signal"),
-    ROW(S(WAITING), E(RUN), held, NULL, STEP_READY,
-        "all before it have passed, but the saga is held"),
-    ROW(S(WAITING), E(RUN), ALWAYS, send, STEP_SENT, "all before it have passed"),
-    ROW(~S(WAITING) & STEP_STATES_ALL, E(RUN), ALWAYS, ignore, STATE_KEEP, "it has started"),
+    ROW(S(WAITING), E(RUN), is_timer,  park, STEP_PARKED, "all before it have passed; its time runs"),
+    ROW(S(WAITING), E(RUN), is_signal, park, STEP_PARKED, "all before it have passed; it waits for its signal"),
+    ROW(S(WAITING), E(RUN), held,      NULL, STEP_READY,  "all before it have passed, but the saga is held"),
+    ROW(S(WAITING), E(RUN), ALWAYS,    send, STEP_SENT,   "all before it have passed"),
+    ROW(NOT(S(WAITING)), E(RUN), ALWAYS, ignore, STATE_KEEP, "it has started"),
 
     /* It took effect. */
-    ROW(S(READY), E(DONE), never_sent, violation, STATE_KEEP, "an answer to what was never sent"),
-    ROW(OPEN, E(DONE), ALWAYS, NULL, STEP_SUCCEEDED, "its participant did it"),
-    ROW(S(SKIPPED), E(DONE), skipped_after_sending, NULL, STEP_SUCCEEDED,
-        "skipped, but it did take effect"),
-    ROW(S(SUCCEEDED) | UNDOING | S(UNDONE), E(DONE), ALWAYS, ignore, STATE_KEEP,
-        "that it took effect is known"),
-    ROW(S(FAILED) | S(CANCELLED) | S(SKIPPED), E(DONE), read_only, ignore, STATE_KEEP,
-        "a read leaves nothing behind"),
-    ROW(S(WAITING) | S(PARKED) | S(FAILED) | S(CANCELLED) | S(SKIPPED) | S(UNDO_EMPTY), E(DONE),
-        ALWAYS, violation, STATE_KEEP, "an answer claims an effect that is recorded as never done"),
+    ROW(S(READY),     E(DONE), never_sent,            violation, STATE_KEEP,     "an answer to what was never sent"),
+    ROW(OPEN,         E(DONE), ALWAYS,                NULL,      STEP_SUCCEEDED, "its participant did it"),
+    ROW(S(SKIPPED),   E(DONE), skipped_after_sending, NULL,      STEP_SUCCEEDED, "skipped, but it did take effect"),
+    ROW(S(SUCCEEDED) | UNDOING | S(UNDONE),
+                      E(DONE), ALWAYS,                ignore,    STATE_KEEP,     "that it took effect is known"),
+    ROW(S(FAILED) | S(CANCELLED) | S(SKIPPED),
+                      E(DONE), read_only,             ignore,    STATE_KEEP,     "a read leaves nothing behind"),
+    ROW(S(WAITING) | S(PARKED) | S(FAILED) | S(CANCELLED) | S(SKIPPED) | S(UNDO_EMPTY),
+                      E(DONE), ALWAYS,                violation, STATE_KEEP,     "an answer claims an effect that is recorded as never done"),
 
     /* A definite no, or a fence: it was not done in this round, or never will be. */
-    ROW(S(READY), E(NO) | E(NEVER) | E(EXPIRED), never_sent, ignore, STATE_KEEP,
-        "an answer to what was never sent"),
-    ROW(S(SENT), E(NO), retriable_attempts_left, raise_round_and_wait, STEP_RETRY_WAIT,
-        "refused; it is tried again in a new round"),
-    ROW(S(RETRY_WAIT) | S(READY), E(NO), retriable, raise_round, STATE_KEEP,
-        "refused; the next attempt is a new round"),
-    ROW(OPEN, E(NO), ALWAYS, NULL, STEP_FAILED, "its participant refused"),
-    ROW(OPEN, E(NEVER), compensable, NULL, STEP_UNDO_EMPTY, "it was not done and never will be"),
-    ROW(OPEN, E(NEVER), ALWAYS, NULL, STEP_FAILED, "it was not done and never will be"),
-    ROW(S(SKIPPED), E(NO) | E(NEVER) | E(EXPIRED), fence_open, stop_asking, STATE_KEEP,
-        "skipped, and it will not be done"),
-    ROW(~OPEN &STEP_STATES_ALL, E(NO) | E(NEVER), ALWAYS, ignore, STATE_KEEP, "late or repeated"),
+    ROW(S(READY),     E(NO) | E(NEVER) | E(EXPIRED), never_sent, ignore, STATE_KEEP,  "an answer to what was never sent"),
+    ROW(S(SENT),      E(NO),    retriable_attempts_left, raise_round_and_wait, STEP_RETRY_WAIT, "refused; it is tried again in a new round"),
+    ROW(S(RETRY_WAIT) | S(READY),
+                      E(NO),    retriable,            raise_round, STATE_KEEP,      "refused; the next attempt is a new round"),
+    ROW(OPEN,         E(NO),    ALWAYS,               NULL,        STEP_FAILED,     "its participant refused"),
+    ROW(OPEN,         E(NEVER), compensable,          NULL,        STEP_UNDO_EMPTY, "it was not done and never will be"),
+    ROW(OPEN,         E(NEVER), ALWAYS,               NULL,        STEP_FAILED,     "it was not done and never will be"),
+    ROW(S(SKIPPED),   E(NO) | E(NEVER) | E(EXPIRED), fence_open, stop_asking, STATE_KEEP, "skipped, and it will not be done"),
+    ROW(NOT(OPEN),    E(NO) | E(NEVER), ALWAYS,       ignore,      STATE_KEEP,      "late or repeated"),
 
     /* No outcome: silence, trouble, or a bug at the participant. */
-    ROW(S(SENT), E(LATER) | E(DUE), giving_up, probe, STEP_PROBING,
-        "no outcome and no further attempt: its participant is asked"),
-    ROW(S(SENT), E(LATER) | E(DUE), attempts_left, wait_retry, STEP_RETRY_WAIT,
-        "no outcome; the same round again"),
-    ROW(S(SENT), E(LATER) | E(DUE), read_only, NULL, STEP_FAILED,
-        "no outcome, and out of attempts"),
-    ROW(S(SENT), E(LATER) | E(DUE), retriable, NULL, STEP_UNKNOWN,
-        "no outcome, and out of attempts"),
-    ROW(S(SENT), E(LATER) | E(DUE), ALWAYS, probe, STEP_PROBING,
-        "no outcome, and out of attempts: its participant is asked"),
-    ROW(~S(SENT) & STEP_STATES_ALL, E(LATER), ALWAYS, ignore, STATE_KEEP, "late or repeated"),
-    ROW(S(RETRY_WAIT), E(DUE), held, NULL, STEP_READY, "its pause is over, but the saga is held"),
-    ROW(S(RETRY_WAIT), E(DUE), ALWAYS, send, STEP_SENT, "its pause is over"),
+    ROW(S(SENT),       E(LATER) | E(DUE), giving_up,     probe,      STEP_PROBING,    "no outcome and no further attempt: its participant is asked"),
+    ROW(S(SENT),       E(LATER) | E(DUE), attempts_left, wait_retry, STEP_RETRY_WAIT, "no outcome; the same round again"),
+    ROW(S(SENT),       E(LATER) | E(DUE), read_only,     NULL,       STEP_FAILED,     "no outcome, and out of attempts"),
+    ROW(S(SENT),       E(LATER) | E(DUE), retriable,     NULL,       STEP_UNKNOWN,    "no outcome, and out of attempts"),
+    ROW(S(SENT),       E(LATER) | E(DUE), ALWAYS,        probe,      STEP_PROBING,    "no outcome, and out of attempts: its participant is asked"),
+    ROW(NOT(S(SENT)),  E(LATER),          ALWAYS,        ignore,     STATE_KEEP,      "late or repeated"),
+    ROW(S(RETRY_WAIT), E(DUE),            held,          NULL,       STEP_READY,      "its pause is over, but the saga is held"),
+    ROW(S(RETRY_WAIT), E(DUE),            ALWAYS,        send,       STEP_SENT,       "its pause is over"),
 
     /* Its participant is asked what became of it. */
-    ROW(S(PROBING), E(DUE), undo_attempts_left, probe_again, STATE_KEEP,
-        "its participant is asked again"),
-    ROW(S(PROBING), E(DUE), ALWAYS, NULL, STEP_UNKNOWN, "its participant stays silent"),
-    ROW(S(PROBING), E(UNCLEAR), ALWAYS, ask_later, STATE_KEEP, "its participant cannot say yet"),
-    ROW(S(SKIPPED), E(UNCLEAR), fence_open, ask_later, STATE_KEEP,
-        "its participant cannot say yet"),
-    ROW(~S(PROBING) & STEP_STATES_ALL, E(UNCLEAR), ALWAYS, ignore, STATE_KEEP, "late or repeated"),
-    ROW(OPEN & ~S(UNKNOWN), E(EXPIRED), read_only, NULL, STEP_FAILED,
-        "its participant has forgotten it"),
-    ROW(OPEN & ~S(UNKNOWN), E(EXPIRED), ALWAYS, NULL, STEP_UNKNOWN,
-        "its participant has forgotten it"),
-    ROW(~(OPEN & ~S(UNKNOWN)) & STEP_STATES_ALL, E(EXPIRED), ALWAYS, ignore, STATE_KEEP,
-        "late or repeated"),
-    ROW(S(SKIPPED), E(DUE), fence_attempts_left, fence_again, STATE_KEEP,
-        "skipped; its fence is sent again"),
-    ROW(S(SKIPPED), E(DUE), ALWAYS, stop_asking, STATE_KEEP,
-        "skipped; nobody confirms its fence: the operator's word stands"),
+    ROW(S(PROBING),         E(DUE),     undo_attempts_left,  probe_again, STATE_KEEP,   "its participant is asked again"),
+    ROW(S(PROBING),         E(DUE),     ALWAYS,              NULL,        STEP_UNKNOWN, "its participant stays silent"),
+    ROW(S(PROBING),         E(UNCLEAR), ALWAYS,              ask_later,   STATE_KEEP,   "its participant cannot say yet"),
+    ROW(S(SKIPPED),         E(UNCLEAR), fence_open,          ask_later,   STATE_KEEP,   "its participant cannot say yet"),
+    ROW(NOT(S(PROBING)),    E(UNCLEAR), ALWAYS,              ignore,      STATE_KEEP,   "late or repeated"),
+    ROW(OPEN_ASKED,         E(EXPIRED), read_only,           NULL,        STEP_FAILED,  "its participant has forgotten it"),
+    ROW(OPEN_ASKED,         E(EXPIRED), ALWAYS,              NULL,        STEP_UNKNOWN, "its participant has forgotten it"),
+    ROW(NOT(OPEN_ASKED),    E(EXPIRED), ALWAYS,              ignore,      STATE_KEEP,   "late or repeated"),
+    ROW(S(SKIPPED),         E(DUE),     fence_attempts_left, fence_again, STATE_KEEP,   "skipped; its fence is sent again"),
+    ROW(S(SKIPPED),         E(DUE),     ALWAYS,              stop_asking, STATE_KEEP,   "skipped; nobody confirms its fence: the operator's word stands"),
 
     /* Timers and signals. */
-    ROW(S(PARKED), E(DUE), is_timer, NULL, STEP_SUCCEEDED, "its time has come"),
-    ROW(S(PARKED), E(DUE), ALWAYS, NULL, STEP_FAILED, "its signal did not come in time"),
-    ROW(S(PARKED), E(SIGNAL), is_signal, NULL, STEP_SUCCEEDED, "its signal came"),
-    ROW(S(WAITING), E(SIGNAL), is_signal, early, STATE_KEEP, "it does not wait for its signal yet"),
-    ROW(S(SUCCEEDED), E(SIGNAL), is_signal, ignore, STATE_KEEP, "its signal came already"),
-    ROW(STEP_STATES_ALL, E(SIGNAL), is_signal, refuse, STATE_KEEP,
-        "it no longer waits for its signal"),
-    ROW(STEP_STATES_ALL, E(SIGNAL), ALWAYS, refuse, STATE_KEEP, "it does not wait for a signal"),
+    ROW(S(PARKED),    E(DUE),    is_timer,  NULL,   STEP_SUCCEEDED, "its time has come"),
+    ROW(S(PARKED),    E(DUE),    ALWAYS,    NULL,   STEP_FAILED,    "its signal did not come in time"),
+    ROW(S(PARKED),    E(SIGNAL), is_signal, NULL,   STEP_SUCCEEDED, "its signal came"),
+    ROW(S(WAITING),   E(SIGNAL), is_signal, early,  STATE_KEEP,     "it does not wait for its signal yet"),
+    ROW(S(SUCCEEDED), E(SIGNAL), is_signal, ignore, STATE_KEEP,     "its signal came already"),
+    ROW(ANY,          E(SIGNAL), is_signal, refuse, STATE_KEEP,     "it no longer waits for its signal"),
+    ROW(ANY,          E(SIGNAL), ALWAYS,    refuse, STATE_KEEP,     "it does not wait for a signal"),
 
     /* The worker could not, or need not, send what was just decided. */
-    ROW(S(SENT), E(UNMAPPABLE), first_command, unsend, STEP_FAILED,
-        "its input cannot be built; it was not sent"),
-    ROW(S(SENT), E(UNMAPPABLE), harmless_when_repeated, NULL, STEP_FAILED,
-        "its input cannot be built"),
-    ROW(S(SENT), E(UNMAPPABLE), ALWAYS, probe, STEP_PROBING,
-        "its input cannot be built any more: its participant is asked"),
-    ROW(S(SENT), E(CONDITION_FALSE), first_command, unsend, STEP_SKIPPED,
-        "its condition does not hold"),
-    ROW(S(UNDO_SENT), E(UNDO_UNMAPPABLE), ALWAYS, NULL, STEP_UNDO_STUCK,
-        "the input of its undo cannot be built"),
-    ROW(STEP_STATES_ALL, E(UNMAPPABLE) | E(CONDITION_FALSE) | E(UNDO_UNMAPPABLE), ALWAYS, ignore,
-        STATE_KEEP, "that command is no longer wanted"),
+    ROW(S(SENT),      E(UNMAPPABLE),      first_command, unsend, STEP_FAILED,     "its input cannot be built; it was not sent"),
+    ROW(S(SENT),      E(UNMAPPABLE),      read_only,     NULL,   STEP_FAILED,     "its input cannot be built any more"),
+    ROW(S(SENT),      E(UNMAPPABLE),      retriable,     NULL,   STEP_UNKNOWN,    "its input cannot be built any more"),
+    ROW(S(SENT),      E(UNMAPPABLE),      ALWAYS,        probe,  STEP_PROBING,    "its input cannot be built any more: its participant is asked"),
+    ROW(S(SENT),      E(CONDITION_FALSE), first_command, unsend, STEP_SKIPPED,    "its condition does not hold"),
+    ROW(S(UNDO_SENT), E(UNDO_UNMAPPABLE), ALWAYS,        NULL,   STEP_UNDO_STUCK, "the input of its undo cannot be built"),
+    ROW(ANY, E(UNMAPPABLE) | E(CONDITION_FALSE) | E(UNDO_UNMAPPABLE),
+                                          ALWAYS,        ignore, STATE_KEEP,      "that command is no longer wanted"),
 
     /* The saga aborts. */
-    ROW(S(WAITING) | S(PARKED), E(ABORT), ALWAYS, NULL, STEP_CANCELLED, "the saga aborts"),
-    ROW(S(READY), E(ABORT), never_sent, NULL, STEP_CANCELLED, "the saga aborts"),
-    ROW(S(READY) | S(RETRY_WAIT) | S(SENT), E(ABORT), read_only, NULL, STEP_CANCELLED,
-        "the saga aborts; a read leaves nothing behind"),
-    ROW(S(READY) | S(RETRY_WAIT), E(ABORT), ALWAYS, probe, STEP_PROBING,
-        "the saga aborts; an earlier attempt may still be done"),
-    ROW(STEP_STATES_ALL, E(ABORT), ALWAYS, ignore, STATE_KEEP, "it settles by itself"),
-    ROW(OPEN & ~S(PROBING), E(STOP_PIVOT), ALWAYS, probe, STEP_PROBING,
-        "no further attempt: its participant is asked"),
-    ROW(~(OPEN & ~S(PROBING)) & STEP_STATES_ALL, E(STOP_PIVOT), ALWAYS, ignore, STATE_KEEP,
-        "its participant is asked already, or it is not in flight"),
+    ROW(S(WAITING) | S(PARKED),               E(ABORT), ALWAYS,     NULL,   STEP_CANCELLED, "the saga aborts"),
+    ROW(S(READY),                             E(ABORT), never_sent, NULL,   STEP_CANCELLED, "the saga aborts"),
+    ROW(S(READY) | S(RETRY_WAIT) | S(SENT),   E(ABORT), read_only,  NULL,   STEP_CANCELLED, "the saga aborts; a read leaves nothing behind"),
+    ROW(S(READY) | S(RETRY_WAIT),             E(ABORT), ALWAYS,     probe,  STEP_PROBING,   "the saga aborts; an earlier attempt may still be done"),
+    ROW(ANY,                                  E(ABORT), ALWAYS,     ignore, STATE_KEEP,     "it settles by itself"),
+    ROW(OPEN & NOT(S(PROBING)),               E(STOP_PIVOT), ALWAYS, probe, STEP_PROBING,   "no further attempt: its participant is asked"),
+    ROW(ANY,                                  E(STOP_PIVOT), ALWAYS, ignore, STATE_KEEP,    "its participant is asked already"),
 
     /* It is undone. */
-    ROW(S(SUCCEEDED) | S(FAILED), E(UNDO), held, no_attempt_yet, STEP_UNDO_READY,
-        "it is to be undone, but the saga is held"),
-    ROW(S(SUCCEEDED) | S(FAILED), E(UNDO), ALWAYS, begin_undo, STEP_UNDO_SENT,
-        "nothing that depended on it is left"),
-    ROW(STEP_STATES_ALL, E(UNDO), ALWAYS, ignore, STATE_KEEP, "there is nothing to undo"),
-    ROW(UNDOING, E(UNDONE) | E(UNDO_EMPTY) | E(UNDO_NO) | E(UNDO_EXPIRED), undo_never_sent, ignore,
-        STATE_KEEP, "an answer to an undo that was never sent"),
-    ROW(UNDOING, E(UNDONE), ALWAYS, NULL, STEP_UNDONE, "its participant undid it"),
-    ROW(UNDOING, E(UNDO_EMPTY), ALWAYS, NULL, STEP_UNDO_EMPTY,
-        "there was nothing to undo, and never will be"),
-    ROW(S(UNDO_SENT), E(UNDO_NO), undo_attempts_left, raise_undo_round_and_wait,
-        STEP_UNDO_RETRY_WAIT, "its undo failed; it is tried again in a new round"),
-    ROW(S(UNDO_SENT), E(UNDO_NO), ALWAYS, NULL, STEP_UNDO_STUCK,
-        "its undo failed, and is out of attempts"),
-    ROW(S(UNDO_RETRY_WAIT) | S(UNDO_READY), E(UNDO_NO), ALWAYS, raise_undo_round, STATE_KEEP,
-        "its undo failed; the next attempt is a new round"),
-    ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), undo_attempts_left, wait_undo, STEP_UNDO_RETRY_WAIT,
-        "no outcome of its undo; the same round again"),
-    ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), ALWAYS, NULL, STEP_UNDO_STUCK,
-        "no outcome of its undo, and out of attempts"),
-    ROW(UNDOING & ~S(UNDO_STUCK), E(UNDO_EXPIRED), ALWAYS, NULL, STEP_UNDO_STUCK,
-        "its participant has forgotten it"),
-    ROW(STEP_STATES_ALL, E(UNDONE) | E(UNDO_EMPTY) | E(UNDO_NO) | E(UNDO_LATER) | E(UNDO_EXPIRED),
-        ALWAYS, ignore, STATE_KEEP, "late or repeated"),
-    ROW(S(UNDO_RETRY_WAIT), E(DUE), held, NULL, STEP_UNDO_READY,
-        "its pause is over, but the saga is held"),
-    ROW(S(UNDO_RETRY_WAIT), E(DUE), ALWAYS, send_undo, STEP_UNDO_SENT, "its pause is over"),
-    ROW(STEP_STATES_ALL, E(DUE), ALWAYS, ignore, STATE_KEEP, "it has no timer"),
+    ROW(S(SUCCEEDED) | S(FAILED), E(UNDO), held,   no_attempt_yet, STEP_UNDO_READY, "it is to be undone, but the saga is held"),
+    ROW(S(SUCCEEDED) | S(FAILED), E(UNDO), ALWAYS, begin_undo,     STEP_UNDO_SENT,  "nothing that depended on it is left"),
+    ROW(ANY,                      E(UNDO), ALWAYS, ignore,         STATE_KEEP,      "there is nothing to undo"),
+    ROW(UNDOING, E(UNDONE) | E(UNDO_EMPTY) | E(UNDO_NO) | E(UNDO_EXPIRED),
+                                           undo_never_sent, ignore, STATE_KEEP,     "an answer to an undo that was never sent"),
+    ROW(UNDOING,      E(UNDONE),     ALWAYS,             NULL, STEP_UNDONE,     "its participant undid it"),
+    ROW(UNDOING,      E(UNDO_EMPTY), ALWAYS,             NULL, STEP_UNDO_EMPTY, "there was nothing to undo, and never will be"),
+    ROW(S(UNDO_SENT), E(UNDO_NO),    undo_attempts_left, raise_undo_round_and_wait, STEP_UNDO_RETRY_WAIT, "its undo failed; it is tried again in a new round"),
+    ROW(S(UNDO_SENT), E(UNDO_NO),    ALWAYS,             NULL, STEP_UNDO_STUCK, "its undo failed, and is out of attempts"),
+    ROW(S(UNDO_RETRY_WAIT) | S(UNDO_READY),
+                      E(UNDO_NO),    ALWAYS,             raise_undo_round, STATE_KEEP, "its undo failed; the next attempt is a new round"),
+    ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), undo_attempts_left, wait_undo, STEP_UNDO_RETRY_WAIT, "no outcome of its undo; the same round again"),
+    ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), ALWAYS,    NULL, STEP_UNDO_STUCK, "no outcome of its undo, and out of attempts"),
+    ROW(UNDOING & NOT(S(UNDO_STUCK)),
+                      E(UNDO_EXPIRED), ALWAYS,           NULL, STEP_UNDO_STUCK, "its participant has forgotten it"),
+    ROW(ANY, E(UNDONE) | E(UNDO_EMPTY) | E(UNDO_NO) | E(UNDO_LATER) | E(UNDO_EXPIRED),
+                                     ALWAYS,             ignore, STATE_KEEP,    "late or repeated"),
+    ROW(S(UNDO_RETRY_WAIT), E(DUE),  held,               NULL, STEP_UNDO_READY, "its pause is over, but the saga is held"),
+    ROW(S(UNDO_RETRY_WAIT), E(DUE),  ALWAYS,             send_undo, STEP_UNDO_SENT, "its pause is over"),
+    ROW(ANY,                E(DUE),  ALWAYS,             ignore, STATE_KEEP,    "it has no timer"),
 
     /* The saga is no longer held. */
-    ROW(S(READY), E(RELEASE), ALWAYS, send, STEP_SENT, "the saga goes on"),
-    ROW(S(UNDO_READY), E(RELEASE), ALWAYS, send_undo, STEP_UNDO_SENT, "the saga goes on"),
-    ROW(S(PROBING), E(RELEASE), ALWAYS, probe_again, STATE_KEEP,
-        "the saga goes on; its participant is asked"),
-    ROW(STEP_STATES_ALL, E(RELEASE), ALWAYS, ignore, STATE_KEEP, "it was not held back"),
+    ROW(S(READY),      E(RELEASE), ALWAYS, send,        STEP_SENT,      "the saga goes on"),
+    ROW(S(UNDO_READY), E(RELEASE), ALWAYS, send_undo,   STEP_UNDO_SENT, "the saga goes on"),
+    ROW(S(PROBING),    E(RELEASE), ALWAYS, probe_again, STATE_KEEP,     "the saga goes on; its participant is asked"),
+    ROW(ANY,           E(RELEASE), ALWAYS, ignore,      STATE_KEEP,     "it was not held back"),
 
-    /* Operators. */
-    ROW(S(FAILED) | S(UNKNOWN), E(RETRY), retriable_and_held, new_round, STEP_READY,
-        "retried by an operator, when the saga is no longer held"),
-    ROW(S(FAILED) | S(UNKNOWN), E(RETRY), retriable, send_new_round, STEP_SENT,
-        "retried by an operator in a new round"),
-    ROW(S(FAILED), E(RETRY), ALWAYS, refuse, STATE_KEEP,
-        "it failed for good: the saga undoes what was done"),
-    ROW(S(UNKNOWN) | S(PROBING), E(RETRY), ALWAYS, probe, STEP_PROBING,
-        "retried by an operator: its participant is asked"),
-    ROW(S(UNDO_STUCK), E(RETRY), held, new_undo_round, STEP_UNDO_READY,
-        "retried by an operator, when the saga is no longer held"),
-    ROW(S(UNDO_STUCK), E(RETRY), ALWAYS, send_new_undo_round, STEP_UNDO_SENT,
-        "retried by an operator in a new round"),
-    ROW(S(RETRY_WAIT), E(RETRY), held, NULL, STEP_READY,
-        "retried by an operator, when the saga is no longer held"),
-    ROW(S(RETRY_WAIT), E(RETRY), ALWAYS, send, STEP_SENT, "retried by an operator before its time"),
-    ROW(S(UNDO_RETRY_WAIT), E(RETRY), held, NULL, STEP_UNDO_READY,
-        "retried by an operator, when the saga is no longer held"),
-    ROW(S(UNDO_RETRY_WAIT), E(RETRY), ALWAYS, send_undo, STEP_UNDO_SENT,
-        "retried by an operator before its time"),
-    ROW(STEP_STATES_ALL, E(RETRY), ALWAYS, refuse, STATE_KEEP, "it is not stuck"),
+    /* Operators: retry. */
+    ROW(S(FAILED) | S(UNKNOWN),  E(RETRY), retriable_and_held, new_round,           STEP_READY,      "retried by an operator, when the saga is no longer held"),
+    ROW(S(FAILED) | S(UNKNOWN),  E(RETRY), retriable,          send_new_round,      STEP_SENT,       "retried by an operator in a new round"),
+    ROW(S(FAILED),               E(RETRY), ALWAYS,             refuse,              STATE_KEEP,      "it failed for good: the saga undoes what was done"),
+    ROW(S(UNKNOWN) | S(PROBING), E(RETRY), ALWAYS,             probe,               STEP_PROBING,    "retried by an operator: its participant is asked"),
+    ROW(S(UNDO_STUCK),           E(RETRY), held,               new_undo_round,      STEP_UNDO_READY, "retried by an operator, when the saga is no longer held"),
+    ROW(S(UNDO_STUCK),           E(RETRY), ALWAYS,             send_new_undo_round, STEP_UNDO_SENT,  "retried by an operator in a new round"),
+    ROW(S(RETRY_WAIT),           E(RETRY), held,               NULL,                STEP_READY,      "retried by an operator, when the saga is no longer held"),
+    ROW(S(RETRY_WAIT),           E(RETRY), ALWAYS,             send,                STEP_SENT,       "retried by an operator before its time"),
+    ROW(S(UNDO_RETRY_WAIT),      E(RETRY), held,               NULL,                STEP_UNDO_READY, "retried by an operator, when the saga is no longer held"),
+    ROW(S(UNDO_RETRY_WAIT),      E(RETRY), ALWAYS,             send_undo,           STEP_UNDO_SENT,  "retried by an operator before its time"),
+    ROW(ANY,                     E(RETRY), ALWAYS,             refuse,              STATE_KEEP,      "it is not stuck"),
 
-    ROW(S(WAITING) | S(PARKED), E(SKIP), ALWAYS, NULL, STEP_SKIPPED, "skipped by an operator"),
-    ROW(S(READY), E(SKIP), never_sent, NULL, STEP_SKIPPED, "skipped by an operator"),
-    ROW(OPEN, E(SKIP), read_only, NULL, STEP_SKIPPED, "skipped by an operator"),
-    ROW(OPEN, E(SKIP), ALWAYS, fence, STEP_SKIPPED,
-        "skipped by an operator; what is in flight is fenced"),
-    ROW(S(FAILED), E(SKIP), retriable, NULL, STEP_SKIPPED, "skipped by an operator"),
-    ROW(S(SKIPPED), E(SKIP), ALWAYS, ignore, STATE_KEEP, "it is skipped already"),
-    ROW(STEP_STATES_ALL, E(SKIP), ALWAYS, refuse, STATE_KEEP,
-        "its outcome is known: there is nothing to skip"),
+    /* Skip. Not before its turn: what comes after it would start before what came before it has passed. */
+    ROW(S(WAITING), E(SKIP), ALWAYS,     refuse, STATE_KEEP,   "its turn has not come"),
+    ROW(S(PARKED),  E(SKIP), ALWAYS,     NULL,   STEP_SKIPPED, "skipped by an operator"),
+    ROW(S(READY),   E(SKIP), never_sent, NULL,   STEP_SKIPPED, "skipped by an operator"),
+    ROW(OPEN,       E(SKIP), read_only,  NULL,   STEP_SKIPPED, "skipped by an operator"),
+    ROW(OPEN,       E(SKIP), ALWAYS,     fence,  STEP_SKIPPED, "skipped by an operator; what is in flight is fenced"),
+    ROW(S(FAILED),  E(SKIP), retriable,  NULL,   STEP_SKIPPED, "skipped by an operator"),
+    ROW(S(SKIPPED), E(SKIP), ALWAYS,     ignore, STATE_KEEP,   "it is skipped already"),
+    ROW(ANY,        E(SKIP), ALWAYS,     refuse, STATE_KEEP,   "its outcome is known: there is nothing to skip"),
 
-    ROW(UNDOING & ~S(UNDO_SENT), E(MARK_UNDONE), ALWAYS, NULL, STEP_UNDONE,
-        "marked as undone by an operator"),
-    ROW(S(UNDO_SENT), E(MARK_UNDONE), ALWAYS, refuse, STATE_KEEP,
-        "its undo is in flight: wait for the answer"),
-    ROW(S(UNKNOWN), E(MARK_UNDONE), compensable_in_abort, fence_once, STEP_UNDONE,
-        "marked as undone by an operator; what is in flight is fenced"),
-    ROW(S(UNDONE) | S(UNDO_EMPTY), E(MARK_UNDONE), ALWAYS, ignore, STATE_KEEP,
-        "it is undone already"),
-    ROW(STEP_STATES_ALL, E(MARK_UNDONE), ALWAYS, refuse, STATE_KEEP, "it is not to be undone now"),
+    /* Mark as undone. */
+    ROW(S(UNDO_SENT),             E(MARK_UNDONE), ALWAYS, refuse, STATE_KEEP,  "its undo is in flight: wait for the answer"),
+    ROW(UNDOING,                  E(MARK_UNDONE), ALWAYS, NULL,   STEP_UNDONE, "marked as undone by an operator"),
+    ROW(S(UNKNOWN),               E(MARK_UNDONE), compensable_in_abort, fence_once, STEP_UNDONE, "marked as undone by an operator; what is in flight is fenced"),
+    ROW(S(UNDONE) | S(UNDO_EMPTY), E(MARK_UNDONE), ALWAYS, ignore, STATE_KEEP, "it is undone already"),
+    ROW(ANY,                      E(MARK_UNDONE), ALWAYS, refuse, STATE_KEEP,  "it is not to be undone now"),
 
-    ROW(S(READY), E(FENCE), never_sent, ignore, STATE_KEEP, "it was never sent"),
-    ROW(OPEN, E(FENCE), read_only, ignore, STATE_KEEP, "a read leaves nothing behind"),
-    ROW(OPEN, E(FENCE), ALWAYS, fence_once, STATE_KEEP, "abandoned; what is in flight is fenced"),
-    ROW(STEP_STATES_ALL, E(FENCE), ALWAYS, ignore, STATE_KEEP, "nothing is in flight"),
+    /* Abandon. */
+    ROW(S(READY), E(FENCE), never_sent, ignore,     STATE_KEEP, "it was never sent"),
+    ROW(OPEN,     E(FENCE), read_only,  ignore,     STATE_KEEP, "a read leaves nothing behind"),
+    ROW(OPEN,     E(FENCE), ALWAYS,     fence_once, STATE_KEEP, "abandoned; what is in flight is fenced"),
+    ROW(ANY,      E(FENCE), ALWAYS,     ignore,     STATE_KEEP, "nothing is in flight"),
 };
 /* clang-format on */
 

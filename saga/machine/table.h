@@ -139,7 +139,8 @@ struct saga_row {
  * any. A step that got its event must not be named again. */
 struct settle_rule {
     enum step_event event;
-    uint64_t (*which)(const struct context *context);
+    uint64_t (*which)(const struct plan *plan, const struct instance *instance,
+                      const struct facts *facts);
     const char *because;
 };
 

@@ -1,0 +1,315 @@
+/* explore.c: see explore.h. */
+#include "tests/machine/explore.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOTS_FIRST    (1u << 16)
+#define PATH_MAX_MOVES 200
+
+enum { SETTLES_GOOD = 1, SETTLES_SILENT = 2 };
+
+struct node {
+    struct world_key key;
+    uint32_t parent;
+    uint8_t settles; /* known to come to an end, by which path */
+};
+
+struct explorer {
+    struct node *nodes; /* in the order in which they were found */
+    uint32_t node_count, node_capacity;
+    uint32_t *slots; /* open addressing; index + 1 of a node; 0: free */
+    uint32_t slot_count;
+};
+
+static void *must_have(void *memory)
+{
+    if (!memory) {
+        fprintf(stderr, "out of memory\n");
+        exit(2);
+    }
+    return memory;
+}
+
+struct explorer *explorer_create(void)
+{
+    struct explorer *explorer = must_have(calloc(1, sizeof(*explorer)));
+    explorer->slot_count = SLOTS_FIRST;
+    explorer->slots = must_have(calloc(explorer->slot_count, sizeof(*explorer->slots)));
+    return explorer;
+}
+
+void explorer_destroy(struct explorer *explorer)
+{
+    free(explorer->nodes);
+    free(explorer->slots);
+    free(explorer);
+}
+
+static uint64_t hash(const struct world_key *key)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < KEY_WORDS; i++) {
+        value = (value ^ key->words[i]) * UINT64_C(0x9e3779b97f4a7c15);
+        value ^= value >> 29;
+    }
+    return value;
+}
+
+static uint32_t *slot_of(struct explorer *explorer, const struct world_key *key)
+{
+    uint32_t mask = explorer->slot_count - 1;
+    uint32_t at = (uint32_t)hash(key) & mask;
+    while (explorer->slots[at] != 0 &&
+           memcmp(&explorer->nodes[explorer->slots[at] - 1].key, key, sizeof(*key)) != 0)
+        at = (at + 1) & mask;
+    return &explorer->slots[at];
+}
+
+static void grow(struct explorer *explorer)
+{
+    if (explorer->node_count == explorer->node_capacity) {
+        explorer->node_capacity = explorer->node_capacity ? 2 * explorer->node_capacity : 1024;
+        explorer->nodes =
+            must_have(realloc(explorer->nodes, explorer->node_capacity * sizeof(*explorer->nodes)));
+    }
+    if (2 * (uint64_t)explorer->node_count < explorer->slot_count)
+        return;
+    free(explorer->slots);
+    explorer->slot_count *= 2;
+    explorer->slots = must_have(calloc(explorer->slot_count, sizeof(*explorer->slots)));
+    for (uint32_t i = 0; i < explorer->node_count; i++)
+        *slot_of(explorer, &explorer->nodes[i].key) = i + 1;
+}
+
+/* The node of a world, new or known. */
+static uint32_t visit(struct explorer *explorer, const struct world_key *key, uint32_t parent)
+{
+    grow(explorer);
+    uint32_t *slot = slot_of(explorer, key);
+    if (*slot == 0) {
+        explorer->nodes[explorer->node_count] = (struct node){.key = *key, .parent = parent};
+        *slot = ++explorer->node_count;
+    }
+    return *slot - 1;
+}
+
+struct walk {
+    struct explorer *explorer;
+    const struct plan *plan;
+    const struct world_options *options;
+    struct exploration *result;
+    bool trace;
+};
+
+/* Traces: the moves are found again on the way from each world to the next. */
+
+/* True if this move leads to `wanted`; a command that could not be sent is told in *ret_refusal. */
+static bool leads_to(const struct walk *walk, const struct world *before, const struct move *move,
+                     const struct world_key *wanted, struct refusal *ret_refusal)
+{
+    static struct machine_decision decision, unused;
+    static const enum machine_event_type types[] = {MACHINE_EVENT_COUNT, EVENT_UNMAPPABLE,
+                                                    EVENT_CONDITION_FALSE};
+    struct world after = *before;
+    (void)world_apply(walk->plan, &after, move, NULL, &decision);
+    for (int i = 0; i < 1 + 2 * decision.command_count; i++) {
+        struct world_key key;
+        *ret_refusal = (struct refusal){i == 0 ? types[0] : types[1 + i % 2], (i - 1) / 2};
+        after = *before;
+        (void)world_apply(walk->plan, &after, move, i == 0 ? NULL : ret_refusal, &unused);
+        key = world_pack(walk->plan, &after);
+        if (memcmp(&key, wanted, sizeof(key)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void print_step(const struct walk *walk, uint32_t from, uint32_t to)
+{
+    struct world before, after;
+    struct move moves[MOVES_MAX];
+    struct refusal refusal;
+    const struct world_key *wanted = &walk->explorer->nodes[to].key;
+    world_unpack(walk->plan, &walk->explorer->nodes[from].key, &before);
+    int count = world_moves(walk->plan, &before, walk->options, moves);
+    for (int i = 0; i < count; i++) {
+        if (!leads_to(walk, &before, &moves[i], wanted, &refusal))
+            continue;
+        move_print(walk->plan, &moves[i]);
+        if (refusal.type != MACHINE_EVENT_COUNT)
+            printf("  then %s\n", machine_event_name(refusal.type));
+        break;
+    }
+    world_unpack(walk->plan, wanted, &after);
+    world_print(walk->plan, &after);
+}
+
+static void print_path(const struct walk *walk, uint32_t node)
+{
+    uint32_t parent = walk->explorer->nodes[node].parent;
+    if (parent != node) {
+        print_path(walk, parent);
+        print_step(walk, parent, node);
+        return;
+    }
+    struct world world;
+    world_unpack(walk->plan, &walk->explorer->nodes[node].key, &world);
+    world_print(walk->plan, &world);
+}
+
+static void broken(struct walk *walk, const char *why, uint32_t node, const struct move *move,
+                   const struct world *world)
+{
+    walk->result->broken = why;
+    if (!walk->trace)
+        return;
+    printf("BROKEN: %s\n", why);
+    print_path(walk, node);
+    if (move)
+        move_print(walk->plan, move);
+    if (world)
+        world_print(walk->plan, world);
+}
+
+/* Moves. */
+
+static void make(struct walk *walk, uint32_t node, const struct world *before,
+                 const struct move *move, const struct refusal *refusal,
+                 struct machine_decision *ret_decision)
+{
+    struct world after = *before;
+    const char *why = world_apply(walk->plan, &after, move, refusal, ret_decision);
+    walk->result->moves++;
+    if (why) {
+        broken(walk, why, node, move, &after);
+        return;
+    }
+    struct world_key key = world_pack(walk->plan, &after);
+    visit(walk->explorer, &key, node);
+}
+
+/* The same move, and the worker finds that one of the commands cannot be sent. */
+static void make_refused(struct walk *walk, uint32_t node, const struct world *before,
+                         const struct move *move, const struct machine_decision *decision)
+{
+    static struct machine_decision unused;
+    for (int i = 0; i < decision->command_count && !walk->result->broken; i++) {
+        const struct machine_command *command = &decision->commands[i];
+        struct refusal refusal = {EVENT_UNMAPPABLE, i};
+        if (command->operation == OPERATION_PROBE)
+            continue;
+        make(walk, node, before, move, &refusal, &unused);
+        refusal.type = EVENT_CONDITION_FALSE;
+        if (command->operation == OPERATION_ACTION && !walk->result->broken)
+            make(walk, node, before, move, &refusal, &unused);
+    }
+}
+
+static void expand(struct walk *walk, uint32_t node)
+{
+    static struct machine_decision decision;
+    struct world world;
+    struct move moves[MOVES_MAX];
+    world_unpack(walk->plan, &walk->explorer->nodes[node].key, &world);
+    int count = world_moves(walk->plan, &world, walk->options, moves);
+    enum saga_state state = world.instance.state;
+    if (saga_state_ended(state) || state == SAGA_STUCK)
+        walk->result->ended[state]++;
+    for (int i = 0; i < count && !walk->result->broken; i++) {
+        make(walk, node, &world, &moves[i], NULL, &decision);
+        if (walk->options->unmappable)
+            make_refused(walk, node, &world, &moves[i], &decision);
+    }
+}
+
+/* Paths to an end. */
+
+static bool at_rest(const struct world *world)
+{
+    return saga_state_ended(world->instance.state) || world->instance.state == SAGA_STUCK;
+}
+
+/* The move of the path that changes something; -1: none. */
+static int next_move(const struct walk *walk, const struct world *world, bool silent,
+                     struct world *ret_after)
+{
+    static struct machine_decision decision;
+    struct move moves[MOVES_MAX];
+    int count = world_moves(walk->plan, world, walk->options, moves);
+    for (int timers = silent; timers < 2; timers++) {
+        for (int i = 0; i < count; i++) {
+            bool wanted = timers ? moves[i].is_timer : moves[i].is_answer;
+            *ret_after = *world;
+            if (wanted && !world_apply(walk->plan, ret_after, &moves[i], NULL, &decision) &&
+                decision.verdict == VERDICT_APPLIED)
+                return i;
+        }
+    }
+    return -1;
+}
+
+/* Nobody answers and no timer runs: a pause, or a signal that does not come. */
+static bool may_wait_for_ever(const struct walk *walk, const struct world *world)
+{
+    bool waits = world->instance.paused;
+    for (int i = 0; i < walk->plan->step_count; i++)
+        waits |= world->instance.steps[i].state == STEP_PARKED;
+    return waits;
+}
+
+static void follow(struct walk *walk, uint32_t first, bool silent)
+{
+    uint8_t mark = silent ? SETTLES_SILENT : SETTLES_GOOD;
+    uint32_t path[PATH_MAX_MOVES];
+    int length = 0;
+    uint32_t node = first;
+    for (;;) {
+        struct world world, after;
+        if (walk->explorer->nodes[node].settles & mark)
+            break;
+        path[length++] = node;
+        world_unpack(walk->plan, &walk->explorer->nodes[node].key, &world);
+        if (at_rest(&world))
+            break;
+        bool stands = next_move(walk, &world, silent, &after) < 0;
+        if (stands && silent && may_wait_for_ever(walk, &world))
+            break;
+        if (stands || length == PATH_MAX_MOVES) {
+            broken(walk, stands ? "nothing moves it any more" : "it goes round for ever", first,
+                   NULL, &world);
+            return;
+        }
+        struct world_key key = world_pack(walk->plan, &after);
+        node = visit(walk->explorer, &key, node);
+    }
+    for (int i = 0; i < length; i++)
+        walk->explorer->nodes[path[i]].settles |= mark;
+}
+
+void explore(struct explorer *explorer, const struct plan *plan,
+             const struct world_options *options, bool trace, struct exploration *ret_exploration)
+{
+    struct walk walk = {explorer, plan, options, ret_exploration, trace};
+    struct world first;
+    memset(ret_exploration, 0, sizeof(*ret_exploration));
+    memset(explorer->slots, 0, explorer->slot_count * sizeof(*explorer->slots));
+    explorer->node_count = 0;
+    const char *why;
+    world_start(plan, options, &first, &why);
+    struct world_key key = world_pack(plan, &first);
+    visit(explorer, &key, 0);
+    if (why)
+        broken(&walk, why, 0, NULL, NULL);
+    for (uint32_t node = 0; node < explorer->node_count && !ret_exploration->broken; node++)
+        expand(&walk, node);
+    uint32_t found = explorer->node_count;
+    for (uint32_t node = 0; node < found && !ret_exploration->broken; node++) {
+        follow(&walk, node, false);
+        if (!ret_exploration->broken)
+            follow(&walk, node, true);
+    }
+    ret_exploration->states = explorer->node_count;
+}

@@ -1,0 +1,188 @@
+/* sagas.c: see sagas.h. */
+#include "tests/machine/sagas.h"
+
+#include "saga/machine/plan.h"
+#include "tests/machine/world.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BIT(i) (UINT64_C(1) << (i))
+
+static const char letters[TYPE_COUNT + 1] = "crptwsu";
+static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+
+static const struct retry_policy few = {
+    .max = 2, .base_us = 1000, .factor = 2, .cap_us = 10000, .jitter = false};
+
+static void make_step(struct plan_step *step, const char *name, enum step_type type, uint64_t after)
+{
+    static const enum step_kind kinds[TYPE_COUNT] = {
+        [TYPE_COMPENSABLE] = KIND_COMPENSABLE,
+        [TYPE_READ_ONLY] = KIND_READ_ONLY,
+        [TYPE_PIVOT] = KIND_PIVOT,
+        [TYPE_RETRIABLE] = KIND_RETRIABLE,
+        [TYPE_TIMER] = KIND_READ_ONLY,
+        [TYPE_SIGNAL] = KIND_READ_ONLY,
+        [TYPE_UNDO_ON_FAIL] = KIND_COMPENSABLE,
+    };
+    *step = (struct plan_step){
+        .name = name,
+        .action = "test.do",
+        .undo = kinds[type] == KIND_COMPENSABLE ? "test.undo" : NULL,
+        .participant = "test",
+        .kind = kinds[type],
+        .via = type == TYPE_TIMER    ? VIA_TIMER
+               : type == TYPE_SIGNAL ? VIA_SIGNAL
+                                     : VIA_COMMAND,
+        .after = after,
+        .timeout_us = 1000,
+        .retry = few,
+        .undo_retry = few,
+        .undo_on_fail = type == TYPE_UNDO_ON_FAIL,
+    };
+}
+
+static bool make_plan(int count, const enum step_type *types, const uint64_t *after,
+                      struct plan *ret_plan)
+{
+    memset(ret_plan, 0, sizeof(*ret_plan));
+    ret_plan->definition = "small";
+    ret_plan->version = 1;
+    ret_plan->timeout_us = 1000000;
+    ret_plan->step_count = count;
+    for (int i = 0; i < count; i++)
+        make_step(&ret_plan->steps[i], names[i], types[i], after[i]);
+    if (plan_complete(ret_plan, NULL) == 0)
+        return true;
+    /* A signal behind the pivot waits without a limit. */
+    bool changed = false;
+    for (int i = 0; i < count; i++) {
+        if (types[i] == TYPE_SIGNAL && ret_plan->steps[i].kind == KIND_RETRIABLE) {
+            ret_plan->steps[i].timeout_us = 0;
+            changed = true;
+        }
+    }
+    return changed && plan_complete(ret_plan, NULL) == 0;
+}
+
+static enum step_type type_of(const struct plan_step *step)
+{
+    if (step->via != VIA_COMMAND)
+        return step->via == VIA_TIMER ? TYPE_TIMER : TYPE_SIGNAL;
+    if (step->undo_on_fail)
+        return TYPE_UNDO_ON_FAIL;
+    return (enum step_type)step->kind;
+}
+
+/* The graph with its steps in another order, as one number; 0: an order that `after` forbids. */
+static uint64_t code_in_order(const struct plan *plan, const int *order)
+{
+    uint64_t code = 1;
+    uint64_t done = 0;
+    for (int place = 0; place < plan->step_count; place++) {
+        const struct plan_step *step = &plan->steps[order[place]];
+        if (step->after & ~done)
+            return 0;
+        code = code << 3 | (uint64_t)type_of(step);
+        for (int other = 0; other < plan->step_count; other++)
+            code = code << 1 | (other < place && (step->after & BIT(order[other])) != 0);
+        done |= BIT(order[place]);
+    }
+    return code;
+}
+
+/* True if no order of the steps has a smaller code: one of all that are the same. */
+static bool is_first_of_its_like(const struct plan *plan, int *order, int fixed, uint64_t own)
+{
+    if (fixed == plan->step_count) {
+        uint64_t code = code_in_order(plan, order);
+        return code == 0 || code >= own;
+    }
+    bool first = true;
+    for (int i = fixed; i < plan->step_count && first; i++) {
+        int swapped = order[i];
+        order[i] = order[fixed];
+        order[fixed] = swapped;
+        first = is_first_of_its_like(plan, order, fixed + 1, own);
+        order[fixed] = order[i];
+        order[i] = swapped;
+    }
+    return first;
+}
+
+static void try_saga(int count, const enum step_type *types, const uint64_t *after,
+                     saga_visitor *visitor, void *context)
+{
+    static struct plan plan;
+    int order[WORLD_STEPS_MAX];
+    if (!make_plan(count, types, after, &plan))
+        return;
+    for (int i = 0; i < count; i++)
+        order[i] = i;
+    if (is_first_of_its_like(&plan, order, 0, code_in_order(&plan, order)))
+        visitor(context, &plan);
+}
+
+void sagas_each(int step_count, uint32_t types, saga_visitor *visitor, void *context)
+{
+    enum step_type chosen[WORLD_STEPS_MAX];
+    uint64_t after[WORLD_STEPS_MAX];
+    int edges = step_count * (step_count - 1) / 2;
+    int kinds = 1;
+    assert(step_count <= WORLD_STEPS_MAX);
+    for (int i = 0; i < step_count; i++)
+        kinds *= TYPE_COUNT;
+    for (int graph = 0; graph < 1 << edges; graph++) {
+        for (int i = 0, bit = 0; i < step_count; bit += i, i++)
+            after[i] = (uint64_t)(graph >> bit) & (BIT(i) - 1);
+        for (int kind = 0; kind < kinds; kind++) {
+            bool wanted = true;
+            for (int i = 0, rest = kind; i < step_count; i++, rest /= TYPE_COUNT) {
+                chosen[i] = (enum step_type)(rest % TYPE_COUNT);
+                wanted = wanted && (types >> chosen[i] & 1);
+            }
+            if (wanted)
+                try_saga(step_count, chosen, after, visitor, context);
+        }
+    }
+}
+
+void saga_describe(const struct plan *plan, char *out, size_t capacity)
+{
+    size_t at = 0;
+    for (int i = 0; i < plan->step_count && at < capacity; i++) {
+        at += (size_t)snprintf(out + at, capacity - at, "%s%c", i > 0 ? " " : "",
+                               letters[type_of(&plan->steps[i])]);
+        for (int j = 0; j < i && at < capacity; j++) {
+            if (plan->steps[i].after & BIT(j))
+                at += (size_t)snprintf(out + at, capacity - at, "%d", j);
+        }
+    }
+}
+
+void saga_make(const char *description, struct plan *ret_plan)
+{
+    enum step_type types[SAGA_STEPS_MAX];
+    uint64_t after[SAGA_STEPS_MAX] = {0};
+    int count = 0;
+    for (const char *at = description; *at; at++) {
+        const char *letter = strchr(letters, *at);
+        if (*at == ' ')
+            continue;
+        if (*at >= '0' && *at <= '9' && count > 0) {
+            after[count - 1] |= BIT(*at - '0');
+        } else if (letter && count < (int)(sizeof(names) / sizeof(names[0]))) {
+            types[count++] = (enum step_type)(letter - letters);
+        } else {
+            fprintf(stderr, "no saga: %s\n", description);
+            exit(2);
+        }
+    }
+    if (!make_plan(count, types, after, ret_plan)) {
+        fprintf(stderr, "publish would refuse: %s\n", description);
+        exit(2);
+    }
+}

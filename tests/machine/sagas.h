@@ -1,0 +1,32 @@
+/* sagas.h: all small sagas that publish accepts. */
+#ifndef TESTS_MACHINE_SAGAS_H
+#define TESTS_MACHINE_SAGAS_H
+
+#include "saga/machine/machine.h"
+
+/* What a step of an enumerated saga can be. */
+enum step_type {
+    TYPE_COMPENSABLE,
+    TYPE_READ_ONLY,
+    TYPE_PIVOT,
+    TYPE_RETRIABLE,
+    TYPE_TIMER,
+    TYPE_SIGNAL,
+    TYPE_UNDO_ON_FAIL, /* compensable, and undone also when it failed */
+    TYPE_COUNT
+};
+
+typedef void saga_visitor(void *context, const struct plan *plan);
+
+/* Calls `visitor` once for every saga of `step_count` steps, with `types` (bit per enum step_type),
+ * that plan_complete accepts; sagas that are the same but for the order of their steps count once.
+ */
+void sagas_each(int step_count, uint32_t types, saga_visitor *visitor, void *context);
+
+/* "c c p01 t2": type and `after` of each step. */
+void saga_describe(const struct plan *plan, char *out, size_t capacity);
+
+/* A plan from such a description; aborts on a bad one. */
+void saga_make(const char *description, struct plan *ret_plan);
+
+#endif

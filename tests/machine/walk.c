@@ -1,0 +1,150 @@
+/* walk.c: the saga machine, exhaustively: every interleaving of answers, silence, repeats, late
+ * answers, timers, cancels and operators, for all small sagas.
+ *
+ *     walk [--long] [--trace] [--saga "c c p01 t2"] [--cancel] [--pause] [--operators N]
+ *          [--expired] [--unmappable] [--lies]
+ *
+ * Without --saga all of them; letters are the kinds (c compensable, r read-only, p pivot, t
+ * retriable, w timer, s signal, u compensable with undo_on_fail), digits the steps it comes after.
+ * Prints the states visited. */
+#include "tests/machine/explore.h"
+#include "tests/machine/sagas.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define COMMANDS                                                                                   \
+    (1u << TYPE_COMPENSABLE | 1u << TYPE_READ_ONLY | 1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE)
+#define ALL_TYPES ((1u << TYPE_COUNT) - 1)
+
+/* A part of the walk: all sagas of so many steps, with what may happen to them. */
+struct part {
+    const char *name;
+    int step_count;
+    uint32_t types;
+    struct world_options options;
+    bool is_long;
+};
+
+static const struct part parts[] = {
+    {"1 step, everything", 1, ALL_TYPES, {true, true, 2, true, true, true}, false},
+    {"2 steps, everything", 2, ALL_TYPES, {true, true, 1, true, true, true}, false},
+    {"3 steps, cancels", 3, COMMANDS, {.cancel = true}, false},
+    {"3 steps of every type, cancels", 3, ALL_TYPES, {.cancel = true}, true},
+    {"3 steps, pauses", 3, COMMANDS, {.cancel = true, .pause = true}, true},
+    {"3 steps, operators", 3, COMMANDS, {.cancel = true, .operators = 1}, true},
+};
+
+struct totals {
+    struct explorer *explorer;
+    const struct world_options *options;
+    bool trace;
+    uint64_t sagas, states, moves, most_states;
+    uint64_t ended[SAGA_STATE_COUNT];
+    uint64_t broken;
+};
+
+static void walk_saga(void *context, const struct plan *plan)
+{
+    struct totals *totals = context;
+    struct exploration exploration;
+    char description[64];
+    explore(totals->explorer, plan, totals->options, true, &exploration);
+    totals->sagas++;
+    totals->states += exploration.states;
+    totals->moves += exploration.moves;
+    if (exploration.states > totals->most_states)
+        totals->most_states = exploration.states;
+    for (int i = 0; i < SAGA_STATE_COUNT; i++)
+        totals->ended[i] += exploration.ended[i];
+    saga_describe(plan, description, sizeof(description));
+    if (totals->trace || exploration.broken)
+        printf("  %-16s %9llu states%s%s\n", description, (unsigned long long)exploration.states,
+               exploration.broken ? ", BROKEN: " : "",
+               exploration.broken ? exploration.broken : "");
+    totals->broken += exploration.broken != NULL;
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void report(const char *name, const struct totals *totals, double took)
+{
+    printf("%-32s %5llu sagas %10llu states (at most %8llu) %11llu moves %6.1f s; worlds that "
+           "ended: %llu succeeded, %llu compensated, %llu closed; %llu stuck\n",
+           name, (unsigned long long)totals->sagas, (unsigned long long)totals->states,
+           (unsigned long long)totals->most_states, (unsigned long long)totals->moves, took,
+           (unsigned long long)totals->ended[SAGA_SUCCEEDED],
+           (unsigned long long)totals->ended[SAGA_COMPENSATED],
+           (unsigned long long)totals->ended[SAGA_CLOSED],
+           (unsigned long long)totals->ended[SAGA_STUCK]);
+    fflush(stdout);
+}
+
+static bool option(int argc, char **argv, const char *name, const char **ret_value)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], name) == 0) {
+            if (ret_value)
+                *ret_value = i + 1 < argc ? argv[i + 1] : "";
+            return true;
+        }
+    }
+    return false;
+}
+
+static int walk_one(struct explorer *explorer, const char *description, int argc, char **argv)
+{
+    static struct plan plan;
+    const char *operators = "0";
+    option(argc, argv, "--operators", &operators);
+    struct world_options options = {
+        .cancel = option(argc, argv, "--cancel", NULL),
+        .pause = option(argc, argv, "--pause", NULL),
+        .operators = (int)strtol(operators, NULL, 10),
+        .expired = option(argc, argv, "--expired", NULL),
+        .unmappable = option(argc, argv, "--unmappable", NULL),
+        .lies = option(argc, argv, "--lies", NULL),
+    };
+    struct totals totals = {.explorer = explorer, .options = &options, .trace = true};
+    saga_make(description, &plan);
+    double start = seconds();
+    walk_saga(&totals, &plan);
+    report(description, &totals, seconds() - start);
+    return totals.broken ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct explorer *explorer = explorer_create();
+    const char *description;
+    uint64_t broken = 0, states = 0;
+    if (option(argc, argv, "--saga", &description)) {
+        int status = walk_one(explorer, description, argc, argv);
+        explorer_destroy(explorer);
+        return status;
+    }
+    bool is_long = option(argc, argv, "--long", NULL);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        struct totals totals = {.explorer = explorer,
+                                .options = &parts[i].options,
+                                .trace = option(argc, argv, "--trace", NULL)};
+        if (parts[i].is_long && !is_long)
+            continue;
+        double start = seconds();
+        sagas_each(parts[i].step_count, parts[i].types, walk_saga, &totals);
+        report(parts[i].name, &totals, seconds() - start);
+        broken += totals.broken;
+        states += totals.states;
+    }
+    explorer_destroy(explorer);
+    printf("%llu states visited, %llu sagas broken\n", (unsigned long long)states,
+           (unsigned long long)broken);
+    return broken ? 1 : 0;
+}

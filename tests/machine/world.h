@@ -1,0 +1,95 @@
+/* world.h: a saga and everything outside the machine that it talks to, small enough to be walked
+ * through exhaustively.
+ *
+ * The network may lose, repeat, delay and reorder whatever was sent: so a command that was sent
+ * once can arrive at any later time, and so can every answer that was ever possible. A participant
+ * keeps one outcome per step; it is final (a failure: for its round). Therefore neither commands
+ * nor answers need to be stored: what can arrive next follows from the rounds that were sent and
+ * from the truth, which is how much of the participants' outcomes has been seen. An outcome that
+ * nobody has seen yet is decided when an answer shows it; at the end, what is still open counts as
+ * the worst that it could be. Time is not measured: an armed timer may fire at any moment.
+ *
+ * A walk checks after each move: the invariants of machine_check; that what is called ignored
+ * changed nothing; that no command is sent that the truth forbids (an undo before its dependants
+ * are undone or while an outcome is open, an action after an undo ...); and at the end that
+ * the participants' truth fits what the saga says. */
+#ifndef TESTS_MACHINE_WORLD_H
+#define TESTS_MACHINE_WORLD_H
+
+#include "saga/machine/machine.h"
+
+#define WORLD_STEPS_MAX 4
+#define MOVES_MAX       128
+#define KEY_WORDS       3
+
+/* What may happen beside answers, silence, timers and the saga's deadline. */
+struct world_options {
+    bool cancel;     /* once */
+    bool pause;      /* once, and resumed */
+    int operators;   /* so many times: retry, skip, mark_undone, abandon */
+    bool expired;    /* participants may forget */
+    bool unmappable; /* inputs may not be buildable, conditions not hold */
+    bool lies;       /* one answer may claim an effect that never was */
+};
+
+enum outcome { OUTCOME_OPEN, OUTCOME_OK, OUTCOME_FENCED };
+
+/* Of one step, at its participant. */
+struct truth {
+    enum outcome action;
+    int failed_round; /* rounds up to this one have failed */
+    int sent_round;   /* of the action; 0: never */
+    bool undone;
+    int undo_failed_round;
+    int undo_sent_round;
+    bool probe_sent;
+    bool by_hand; /* an operator said that it is undone */
+    bool expired;
+};
+
+struct world {
+    struct instance instance;
+    struct truth truth[WORLD_STEPS_MAX];
+    bool cancelled, has_been_paused, lied;
+    int operators_used;
+};
+
+struct world_key {
+    uint64_t words[KEY_WORDS];
+};
+
+struct move {
+    struct machine_event event;
+    struct truth truth; /* of event.step after it */
+    bool is_answer;     /* a definite one */
+    bool is_timer;
+    bool is_operator;
+    bool is_lie;
+};
+
+/* What a worker may report about a command that was just decided; MACHINE_EVENT_COUNT: it was sent.
+ */
+struct refusal {
+    enum machine_event_type type;
+    int command; /* index in the decision */
+};
+
+void world_start(const struct plan *plan, const struct world_options *options,
+                 struct world *ret_world, const char **ret_broken);
+
+/* Everything that can happen next. */
+int world_moves(const struct plan *plan, const struct world *world,
+                const struct world_options *options, struct move moves[MOVES_MAX]);
+
+/* Makes a move. `refusal` may be NULL. Returns NULL, or what is wrong with what the machine did. */
+const char *world_apply(const struct plan *plan, struct world *world, const struct move *move,
+                        const struct refusal *refusal, struct machine_decision *ret_decision);
+
+struct world_key world_pack(const struct plan *plan, const struct world *world);
+void world_unpack(const struct plan *plan, const struct world_key *key, struct world *ret_world);
+
+/* For a trace. */
+void world_print(const struct plan *plan, const struct world *world);
+void move_print(const struct plan *plan, const struct move *move);
+
+#endif
