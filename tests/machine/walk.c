@@ -30,8 +30,13 @@ struct part {
 
 static const struct part parts[] = {
     {"1 step, everything", 1, ALL_TYPES, {true, true, 2, true, true, true}, false},
-    {"2 steps, everything", 2, ALL_TYPES, {true, true, 1, true, true, true}, false},
-    {"3 steps, cancels", 3, COMMANDS, {.cancel = true}, false},
+    {"2 steps, pauses, conditions", 2, ALL_TYPES, {.cancel = true, .pause = true, .unmappable = true}, false},
+    {"2 steps, an operator", 2, ALL_TYPES, {.cancel = true, .operators = 1}, false},
+    {"2 steps, forgetful", 2, ALL_TYPES, {.cancel = true, .expired = true}, false},
+    {"2 steps, a lie", 2, ALL_TYPES, {.cancel = true, .lies = true}, false},
+    {"3 steps", 3, COMMANDS, {.cancel = false}, false},
+    {"3 steps, cancels", 3, COMMANDS, {.cancel = true}, true},
+    {"2 steps, everything", 2, ALL_TYPES, {true, true, 1, true, true, true}, true},
     {"3 steps of every type, cancels", 3, ALL_TYPES, {.cancel = true}, true},
     {"3 steps, pauses", 3, COMMANDS, {.cancel = true, .pause = true}, true},
     {"3 steps, operators", 3, COMMANDS, {.cancel = true, .operators = 1}, true},
