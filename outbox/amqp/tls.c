@@ -71,12 +71,9 @@ static int load_files(SSL_CTX *context, amqp_socket_t *socket, const struct tls_
         return 0;
     if (SSL_CTX_use_certificate_chain_file(context, options->certificate_file) != 1)
         return file_error("the client certificate", options->certificate_file, error);
+    /* This also finds a key that does not belong to the certificate. */
     if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
         return file_error("the client certificate's key", key, error);
-    if (SSL_CTX_check_private_key(context) != 1)
-        return error_set(error, ERROR_USAGE, RETRY_NEVER,
-                         "the key '%s' does not belong to the client certificate '%s'", key,
-                         options->certificate_file);
     return 0;
 }
 
