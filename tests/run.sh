@@ -62,7 +62,7 @@ servers() {
         sh docker/sandbox.sh start "$sandbox"
         # shellcheck source=/dev/null
         . "$sandbox/env"
-        export SAGAPOST_TEST_POSTGRES="$SAGAPOST_POSTGRES" SAGAPOST_TEST_AMQP="$SAGAPOST_AMQP"
+        export SAGAPOST_TEST_POSTGRES="$SAGAPOST_POSTGRES" SAGAPOST_TEST_AMQP="$SAGAPOST_AMQP" SAGAPOST_TEST_SANDBOX="$sandbox"
     fi
 }
 

@@ -39,6 +39,8 @@ static void on_down(void *data, struct broker *broker, const struct error *why, 
     r->downs++;
     r->channel_downs += channel_only;
     r->why = *why;
+    if (r->downs == 1)
+        r->first_why = *why;
     if (r->on_down)
         r->on_down(r);
 }

@@ -14,7 +14,7 @@ struct recorder {
     struct broker_options options; /* change it before recorder_start */
 
     int ups, downs, channel_downs, cancels, returns, deliveries, blocks, unblocks, writables;
-    struct error why; /* of the last on_down */
+    struct error why, first_why; /* of the last on_down, and of the first */
     int acked, nacked;
     uint64_t settled_up_to; /* every tag up to it */
     bool settled[RECORDER_TAGS_MAX];
