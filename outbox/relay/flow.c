@@ -1,0 +1,448 @@
+#include "outbox/relay/flow.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+struct flow {
+    struct flow_item *items;
+    uint64_t mask;
+    uint32_t rows_max, window;
+    /* Numbers of rows; the place of a row is its number modulo the ring. popped <= settled <=
+     * cursor <= permitted <= pushed. */
+    uint64_t popped, settled, cursor, permitted, pushed;
+    uint32_t unpersisted;
+    uint32_t ready_first, ready_last;
+    struct keys *keys; /* with rows released or queued */
+    struct keys *held;
+};
+
+int flow_create(struct flow **ret_flow, uint32_t rows_max, struct keys *held, struct error *error)
+{
+    struct flow *flow = calloc(1, sizeof(*flow));
+    uint64_t size = 1;
+
+    assert(rows_max > 0 && held);
+    while (size < rows_max)
+        size *= 2;
+    if (flow)
+        flow->items = calloc(size, sizeof(*flow->items));
+    if (!flow || !flow->items) {
+        flow_destroy(flow);
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "a flow of %u rows", rows_max);
+    }
+    flow->mask = size - 1;
+    flow->rows_max = flow->window = rows_max;
+    flow->ready_first = flow->ready_last = FLOW_NONE;
+    flow->held = held;
+    if (keys_create(&flow->keys, rows_max, error) < 0) {
+        flow_destroy(flow);
+        return ERROR_NO_MEMORY;
+    }
+    *ret_flow = flow;
+    return 0;
+}
+
+void flow_destroy(struct flow *flow)
+{
+    if (!flow)
+        return;
+    assert(flow_rows(flow) == 0);
+    keys_destroy(flow->keys);
+    free(flow->items);
+    free(flow);
+}
+
+static void let_go(struct flow_item *item, flow_release *release, void *data)
+{
+    if (release)
+        release(data, item);
+    free(item->detail);
+    item->detail = NULL;
+}
+
+void flow_clear(struct flow *flow, flow_release *release, void *data)
+{
+    for (uint64_t number = flow->popped; number < flow->pushed; number++)
+        let_go(&flow->items[number & flow->mask], release, data);
+    flow->popped = flow->settled = flow->cursor = flow->permitted = flow->pushed = 0;
+    flow->unpersisted = 0;
+    flow->ready_first = flow->ready_last = FLOW_NONE;
+    keys_clear(flow->keys);
+}
+
+void flow_set_window(struct flow *flow, uint32_t window)
+{
+    assert(window > 0);
+    flow->window = window;
+}
+
+uint32_t flow_rows(const struct flow *flow)
+{
+    return (uint32_t)(flow->pushed - flow->popped);
+}
+
+uint32_t flow_room(const struct flow *flow)
+{
+    return flow->rows_max - flow_rows(flow);
+}
+
+uint32_t flow_unpersisted(const struct flow *flow)
+{
+    return flow->unpersisted;
+}
+
+uint64_t flow_pushed(const struct flow *flow)
+{
+    return flow->pushed;
+}
+
+uint64_t flow_popped(const struct flow *flow)
+{
+    return flow->popped;
+}
+
+uint32_t flow_place(const struct flow *flow, uint64_t number)
+{
+    assert(number >= flow->popped && number < flow->pushed);
+    return (uint32_t)(number & flow->mask);
+}
+
+struct flow_item *flow_item(const struct flow *flow, uint32_t place)
+{
+    assert(place <= flow->mask);
+    return &flow->items[place];
+}
+
+void flow_push(struct flow *flow, const struct flow_item *item)
+{
+    struct flow_item *place = &flow->items[flow->pushed & flow->mask];
+
+    assert(flow_room(flow) > 0);
+    *place = *item;
+    place->state = FLOW_READ;
+    place->sent = false;
+    place->before = place->after = FLOW_NONE;
+    place->detail = NULL;
+    flow->pushed++;
+}
+
+void flow_permit(struct flow *flow, uint64_t number)
+{
+    assert(number >= flow->permitted && number <= flow->pushed);
+    flow->permitted = number;
+}
+
+/* The ready list
+ * ---------------------------------------------------------------------------------------------------------------
+ */
+
+static void ready_append(struct flow *flow, uint32_t place)
+{
+    struct flow_item *item = &flow->items[place];
+
+    item->state = FLOW_READY;
+    item->before = flow->ready_last;
+    item->after = FLOW_NONE;
+    if (flow->ready_last == FLOW_NONE)
+        flow->ready_first = place;
+    else
+        flow->items[flow->ready_last].after = place;
+    flow->ready_last = place;
+}
+
+static void ready_remove(struct flow *flow, uint32_t place)
+{
+    struct flow_item *item = &flow->items[place];
+
+    assert(item->state == FLOW_READY);
+    if (item->before == FLOW_NONE)
+        flow->ready_first = item->after;
+    else
+        flow->items[item->before].after = item->after;
+    if (item->after == FLOW_NONE)
+        flow->ready_last = item->before;
+    else
+        flow->items[item->after].before = item->before;
+    item->before = item->after = FLOW_NONE;
+}
+
+/* Keys
+ * -------------------------------------------------------------------------------------------------------------------------
+ */
+
+static bool is_held(const struct flow *flow, const struct flow_item *item)
+{
+    return item->key && keys_count(flow->held) > 0 && keys_find(flow->held, item->key);
+}
+
+static void hold(struct flow *flow, uint64_t hash)
+{
+    struct key_state *held = keys_get(flow->held, hash);
+
+    assert(held); /* its owner made it large enough for all rows that can be set aside */
+    held->held++;
+}
+
+static void release(struct key_state *key, const struct flow_item *item)
+{
+    key->released++;
+    if (!item->pipelined)
+        key->released_strict++;
+}
+
+/* Whether nothing of the key stands in the way of this row of it. */
+static bool may_release(const struct key_state *key, const struct flow_item *item)
+{
+    return item->pipelined ? key->released_strict == 0 : key->released == 0;
+}
+
+static void queue_append(struct flow *flow, uint32_t place)
+{
+    struct flow_item *item = &flow->items[place];
+    struct key_state *key = keys_find(flow->keys, item->key);
+
+    assert(key && key->released > 0);
+    item->state = FLOW_QUEUED;
+    item->after = FLOW_NONE;
+    if (key->queued)
+        flow->items[key->queue_last].after = place;
+    else
+        key->queue_first = place;
+    key->queue_last = place;
+    key->queued++;
+}
+
+static uint32_t queue_take(struct flow *flow, struct key_state *key)
+{
+    uint32_t place = key->queue_first;
+
+    assert(key->queued > 0);
+    key->queue_first = flow->items[place].after;
+    key->queued--;
+    flow->items[place].after = FLOW_NONE;
+    return place;
+}
+
+static void settle(struct flow *flow, struct flow_item *item, enum flow_state state)
+{
+    item->state = (uint8_t)state;
+    while (flow->settled < flow->cursor &&
+           flow->items[flow->settled & flow->mask].state >= FLOW_DONE)
+        flow->settled++;
+}
+
+static void settle_behind(struct flow *flow, struct flow_item *item)
+{
+    item->aside = FLOW_BEHIND;
+    hold(flow, item->key);
+    settle(flow, item, FLOW_ASIDE);
+}
+
+/* After a row of the key was settled: its queue goes on, or is set aside with a key that is held
+ * now. */
+static void key_go_on(struct flow *flow, uint64_t hash)
+{
+    struct key_state *key = keys_find(flow->keys, hash);
+    bool held = keys_count(flow->held) > 0 && keys_find(flow->held, hash);
+
+    while (key->queued && held)
+        settle_behind(flow, &flow->items[queue_take(flow, key)]);
+    while (key->queued && may_release(key, &flow->items[key->queue_first])) {
+        uint32_t place = queue_take(flow, key);
+
+        release(key, &flow->items[place]);
+        ready_append(flow, place);
+    }
+    if (key->released == 0) {
+        assert(key->queued == 0);
+        keys_drop(flow->keys, hash);
+    }
+}
+
+/* The row is no longer in the way of its key. */
+static void key_settled(struct flow *flow, const struct flow_item *item)
+{
+    struct key_state *key;
+
+    if (!item->key)
+        return;
+    key = keys_find(flow->keys, item->key);
+    assert(key && key->released > 0);
+    key->released--;
+    if (!item->pipelined) {
+        assert(key->released_strict > 0);
+        key->released_strict--;
+    }
+    key_go_on(flow, item->key);
+}
+
+/* Sending
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
+
+/* Rows sent and not popped, at most, for a row that is to be sent for the first time. */
+static uint32_t share_of_window(const struct flow *flow, bool waited)
+{
+    uint32_t kept = flow->window >= 4 && !waited ? flow->window / 4 : 1;
+
+    return flow->window - kept;
+}
+
+/* The first ready row that is still to be sent; those whose key came to be held meanwhile are set
+ * aside. */
+static uint32_t first_ready(struct flow *flow)
+{
+    while (flow->ready_first != FLOW_NONE) {
+        uint32_t place = flow->ready_first;
+        struct flow_item *item = &flow->items[place];
+
+        if (!is_held(flow, item))
+            return place;
+        ready_remove(flow, place);
+        settle_behind(flow, item);
+        key_settled(flow, item);
+    }
+    return FLOW_NONE;
+}
+
+/* The row at the cursor, after those that have to wait for their key. */
+static uint32_t first_read(struct flow *flow)
+{
+    while (flow->cursor < flow->permitted) {
+        uint32_t place = (uint32_t)(flow->cursor & flow->mask);
+        struct flow_item *item = &flow->items[place];
+        struct key_state *key = item->key ? keys_find(flow->keys, item->key) : NULL;
+
+        assert(item->state == FLOW_READ);
+        if (is_held(flow, item)) {
+            flow->cursor++;
+            settle_behind(flow, item);
+        } else if (key && (key->queued || !may_release(key, item))) {
+            flow->cursor++;
+            queue_append(flow, place);
+        } else {
+            return place;
+        }
+    }
+    return FLOW_NONE;
+}
+
+/* The oldest unsettled row may take the last place of the window: once it is settled, the position
+ * moves and gives places back. */
+static bool may_send_head(const struct flow *flow, const struct flow_item *head)
+{
+    return head->sent || flow->unpersisted < flow->window;
+}
+
+uint32_t flow_next(struct flow *flow)
+{
+    uint32_t place = first_ready(flow);
+
+    if (place != FLOW_NONE) {
+        uint32_t head = (uint32_t)(flow->settled & flow->mask);
+
+        if (flow->items[place].sent || flow->unpersisted < share_of_window(flow, true))
+            return place;
+        if (flow->items[head].state == FLOW_READY && may_send_head(flow, &flow->items[head]))
+            return head;
+        return FLOW_NONE;
+    }
+    if (flow->unpersisted < share_of_window(flow, false) ||
+        (flow->settled == flow->cursor && flow->unpersisted < flow->window))
+        return first_read(flow);
+    return FLOW_NONE;
+}
+
+void flow_sent(struct flow *flow, uint32_t place)
+{
+    struct flow_item *item = &flow->items[place];
+
+    if (item->state == FLOW_READY) {
+        ready_remove(flow, place);
+    } else {
+        assert(item->state == FLOW_READ && place == (flow->cursor & flow->mask));
+        flow->cursor++;
+        if (item->key) {
+            struct key_state *key = keys_get(flow->keys, item->key);
+
+            assert(key); /* as many keys as rows */
+            release(key, item);
+        }
+    }
+    if (!item->sent) {
+        item->sent = true;
+        flow->unpersisted++;
+    }
+    item->state = FLOW_IN_FLIGHT;
+}
+
+void flow_done(struct flow *flow, uint32_t place)
+{
+    struct flow_item *item = &flow->items[place];
+
+    assert(item->state == FLOW_IN_FLIGHT);
+    settle(flow, item, FLOW_DONE);
+    key_settled(flow, item);
+}
+
+uint32_t flow_set_aside(struct flow *flow, uint32_t place, enum flow_aside aside)
+{
+    struct flow_item *item = &flow->items[place];
+    struct key_state *key;
+    bool released = true;
+
+    assert(aside != FLOW_BEHIND);
+    if (item->state == FLOW_READY) {
+        ready_remove(flow, place);
+    } else if (item->state == FLOW_READ) {
+        assert(place == (flow->cursor & flow->mask));
+        flow->cursor++;
+        released = false;
+    } else {
+        assert(item->state == FLOW_IN_FLIGHT);
+    }
+    item->aside = (uint8_t)(item->holds && is_held(flow, item) ? FLOW_BEHIND : aside);
+    if (item->key && item->holds)
+        hold(flow, item->key);
+    settle(flow, item, FLOW_ASIDE);
+    if (released)
+        key_settled(flow, item);
+    key = item->key ? keys_find(flow->keys, item->key) : NULL;
+    return key ? key->released : 0;
+}
+
+void flow_lost(struct flow *flow)
+{
+    flow->ready_first = flow->ready_last = FLOW_NONE;
+    for (uint64_t number = flow->settled; number < flow->cursor; number++) {
+        uint32_t place = (uint32_t)(number & flow->mask);
+        uint8_t state = flow->items[place].state;
+
+        if (state == FLOW_IN_FLIGHT || state == FLOW_READY)
+            ready_append(flow, place);
+    }
+}
+
+/* Leaving
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
+
+uint32_t flow_settled(const struct flow *flow)
+{
+    return (uint32_t)(flow->settled - flow->popped);
+}
+
+void flow_pop(struct flow *flow, uint32_t count, flow_release *release_row, void *data)
+{
+    assert(count <= flow_settled(flow));
+    for (uint32_t i = 0; i < count; i++) {
+        struct flow_item *item = &flow->items[flow->popped & flow->mask];
+
+        if (item->sent) {
+            assert(flow->unpersisted > 0);
+            flow->unpersisted--;
+        }
+        let_go(item, release_row, data);
+        flow->popped++;
+    }
+}

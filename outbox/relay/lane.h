@@ -1,0 +1,69 @@
+/* lane.h: a road to RabbitMQ: the rows of a flow, published in confirm mode and settled, on a
+ * connection of their own.
+ *
+ * The relay has two: one for the log, and one for what is set aside and tried again, whose channel
+ * may be closed by each attempt without harm to the other.
+ *
+ *     lane_publish(lane);        -- sends what the flow gives, into the window
+ *     (confirms, returns, losses arrive from the loop and settle rows in the flow; on_settled tells
+ * of each)
+ *
+ * Guarantees: a row leaves the lane settled exactly once. When a channel or the connection is lost,
+ * rows in flight go back to the flow to be sent again in the order of the log; except, where the
+ * broker named an exchange (404, 403), the rows to it, and, where it closed the channel over a
+ * message that it did not name, that message: the rows in flight are then sent one at a time, and
+ * the one that is alone when the channel closes is the one.
+ *
+ * connection.blocked is a state: nothing is sent, and the confirms' timers stand still. */
+#ifndef SAGAPOST_RELAY_LANE_H
+#define SAGAPOST_RELAY_LANE_H
+
+#include "outbox/amqp/broker.h"
+#include "outbox/relay/confirm.h"
+#include "outbox/relay/destinations.h"
+#include "outbox/relay/envelope.h"
+#include "outbox/relay/flow.h"
+#include "outbox/relay/outcome.h"
+#include "outbox/relay/stats.h"
+
+struct lane;
+
+struct lane_options {
+    const char *name; /* in the log */
+    struct loop *loop;
+    struct broker_options broker; /* callbacks are the lane's */
+    struct flow *flow;
+    const struct routes *routes;
+    struct destinations *destinations; /* shared by the lanes */
+    bool tries_closed;                 /* also sends to an exchange that is closed: to find out */
+    uint32_t window;
+    int64_t confirm_timeout_us;
+    const struct outcome_limits *limits;
+    const char *app_id, *source;
+    bool cloud_events;
+    struct stats *stats;
+    /* After a row was settled in the flow, as done or set aside. */
+    void (*on_settled)(void *data, const struct flow_item *item);
+    void *data;
+};
+
+int lane_create(struct lane **ret_lane, const struct lane_options *options,
+                struct error *error) MUST_CHECK;
+void lane_start(struct lane *lane);
+void lane_destroy(struct lane *lane); /* NULL is fine */
+
+/* Sends at most `most` messages. True when it sent or settled anything. */
+bool lane_publish(struct lane *lane, uint32_t most);
+/* Forgets the rows in flight, whose flow was cleared: their confirms are awaited for the window's
+ * sake alone. */
+void lane_forget(struct lane *lane);
+/* Drops the connection, and with it what is still in its buffer. */
+void lane_cut(struct lane *lane, const char *why);
+/* To be called every second or so: a confirm that does not come, metrics of states. */
+void lane_tick(struct lane *lane);
+
+bool lane_is_up(const struct lane *lane);
+bool lane_is_blocked(const struct lane *lane);
+uint32_t lane_in_flight(const struct lane *lane);
+
+#endif

@@ -1,0 +1,38 @@
+/* settings.h: what can be set, as one table, and the values as the relay uses them. */
+#ifndef SAGAPOST_RELAY_SETTINGS_H
+#define SAGAPOST_RELAY_SETTINGS_H
+
+#include "outbox/relay/outcome.h"
+#include "outbox/runtime/config.h"
+
+extern const struct setting relay_settings[];
+
+struct settings {
+    /* connections */
+    const char *postgres, *amqp;
+    const char *amqp_ca_file, *amqp_certificate_file, *amqp_key_file;
+    bool amqp_verify;
+    int amqp_heartbeat_s;
+    int64_t connect_timeout_us, backoff_base_us, backoff_cap_us;
+    /* the share */
+    int32_t share;
+    int64_t lease_term_us;
+    /* the pipeline */
+    uint32_t window, read_ahead_rows;
+    int64_t read_ahead_bytes;
+    int64_t position_interval_us, confirm_timeout_us, drain_timeout_us;
+    bool wakeup_by_notify;
+    int64_t poll_interval_us, fallback_interval_us, truncate_interval_us;
+    /* messages */
+    const char *default_exchange, *app_id, *cloud_events_source;
+    bool pipelined, cloud_events;
+    /* what is refused */
+    struct outcome_limits limits;
+    uint32_t parked_rows;
+};
+
+/* Texts stay the config's. */
+int settings_read(struct settings *settings, const struct config *config,
+                  struct error *error) MUST_CHECK;
+
+#endif
