@@ -42,7 +42,8 @@ static bool compact(struct buffer *buffer, size_t need)
 {
     size_t length = buffer_length(buffer);
 
-    if (need > buffer->capacity || buffer->start < length)
+    /* Nothing to make room in: even for no bytes there has to be a place to point to. */
+    if (!buffer->bytes || need > buffer->capacity || buffer->start < length)
         return false;
     memmove(buffer->bytes, buffer->bytes + buffer->start, length);
     buffer->start = 0;
