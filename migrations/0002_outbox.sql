@@ -91,7 +91,7 @@ begin
                           greatest(octet_length(new.payload::text), octet_length(new.payload_bytes)), tg_argv[0]);
     elsif new.headers <> '{}'
         and not (jsonb_typeof(new.headers) = 'object' and octet_length(new.headers::text) <= 255 and not new.headers ? 'CC'
-                 and not new.headers ? 'BCC' and not jsonb_path_exists(new.headers, '$.* ? (@.type() != "string")')) then
+                 and not new.headers ? 'BCC' and not jsonb_path_exists(new.headers, 'strict $.* ? (@.type() != "string")')) then
         problem := outbox.headers_problem(new.headers);
         refused := case when problem is not null then 'headers' end;
     end if;
@@ -104,7 +104,8 @@ begin
 end
 $$;
 
--- What is wrong with headers, or null. The trigger asks only about headers that are long or not all text.
+-- What is wrong with headers, or null. The trigger asks only about headers that are long or not all text (in a strict path: a lax one looks
+-- into lists, and would take ["x"] for text).
 create function outbox.headers_problem(headers jsonb) returns text
     language plpgsql immutable strict parallel safe
 as $$
@@ -336,7 +337,8 @@ create trigger wake_relay_0
 -- Why a leaf must not be truncated now, or null: every row of it has to be settled by every persisted position.
 -- Unsettled is what the end of the window, t2, does not see, and what the window's start, t1, does not see with an id above last_id. No row
 -- below a snapshot's xmax is unseen but those of its xip, so that all four questions are short ranges of the index (xid, id), however
--- long ago the oldest running transaction began. Bitmap and sequential scans are off: without statistics the planner would read the leaf.
+-- long ago the oldest running transaction began. Bitmap and sequential scans are off, and the last question asks for that index's order:
+-- without statistics the planner would read the leaf, or all of its index on (id).
 create function outbox.leaf_refusal(leaf regclass) returns text
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -359,7 +361,7 @@ begin
         execute format('select exists (select from only %1$s where xid = any ($1))
                             or exists (select from only %1$s where xid >= $2)
                             or exists (select from only %1$s where xid = any ($3) and id > $5)
-                            or exists (select from only %1$s where xid >= $4 and id > $5)', leaf)
+                            or (select id from only %1$s where xid >= $4 and id > $5 order by xid, id limit 1) is not null', leaf)
            into unsettled
           using array(select pg_snapshot_xip(coalesce(pos.t2, pos.t1))),
                 pg_snapshot_xmax(coalesce(pos.t2, pos.t1)),
@@ -420,26 +422,6 @@ $$;
 
 -- Publishing ----------------------------------------------------------------------------------------------------------------------
 
-create function outbox.refuse_argument(function_name text, problem text) returns void
-    language plpgsql immutable
-as $$
-begin
-    raise exception using errcode = 'SG101', message = format('%s: %s', function_name, problem);
-end
-$$;
-
--- Waits until no other transaction that serialized this key is open. A statement of its own, before the INSERT takes its id.
-create function outbox.serialize(key text) returns void
-    language plpgsql volatile
-as $$
-begin
-    if key is null then
-        perform outbox.refuse_argument('outbox.publish', 'serialize needs a key');
-    end if;
-    perform pg_advisory_xact_lock(1397161988, hashtext(key));
-end
-$$;
-
 -- Publishes a message when the caller's transaction commits; returns its message id.
 -- exchange null: the configured default; routing_key null: the type; message_id null: a new UUIDv7. The log does not look for a message id used
 -- twice: whoever gives one answers for its being new.
@@ -453,11 +435,14 @@ as $$
 declare
     new_message_id uuid := coalesce(message_id, outbox.uuid_v7());
 begin
-    if type is null or payload is null then
-        perform outbox.refuse_argument('outbox.publish', case when type is null then 'type is null' else 'payload is null' end);
+    if type is null or payload is null or (serialize and key is null) then
+        raise exception using
+            errcode = 'SG101',
+            message = format('outbox.publish: %s', case when type is null then 'type is null' when payload is null then 'payload is null'
+                                                     else 'serialize needs a key' end);
     end if;
     if serialize then
-        perform outbox.serialize(key);
+        perform pg_advisory_xact_lock(1397161988, hashtext(key)); -- a statement of its own, before the INSERT takes its id
     end if;
     insert into outbox.message (message_id, type, key, exchange, routing_key, headers, payload, correlation_id, reply_to, mandatory)
     values (new_message_id, type, key, exchange, routing_key, coalesce(headers, '{}'), payload::json, correlation_id, reply_to,
@@ -476,11 +461,14 @@ as $$
 declare
     new_message_id uuid := coalesce(message_id, outbox.uuid_v7());
 begin
-    if type is null or payload is null then
-        perform outbox.refuse_argument('outbox.publish_bytes', case when type is null then 'type is null' else 'payload is null' end);
+    if type is null or payload is null or (serialize and key is null) then
+        raise exception using
+            errcode = 'SG101',
+            message = format('outbox.publish_bytes: %s', case when type is null then 'type is null' when payload is null then 'payload is null'
+                                                     else 'serialize needs a key' end);
     end if;
     if serialize then
-        perform outbox.serialize(key);
+        perform pg_advisory_xact_lock(1397161988, hashtext(key)); -- a statement of its own, before the INSERT takes its id
     end if;
     insert into outbox.message (message_id, type, key, exchange, routing_key, headers, payload_bytes, content_type, correlation_id, reply_to,
                                 mandatory)
@@ -530,8 +518,8 @@ create function outbox.discard(message_id uuid, reason text default null) return
 
 -- What one sees ---------------------------------------------------------------------------------------------------------------------
 
--- Rows that committed and are not settled, by share. With rows_max the count stops there, and oldest_age is the oldest of those counted, from
--- the oldest transactions on; without, all are read. By the persisted position, which trails the relay by what is in flight.
+-- Rows that committed and are not settled, by share, counted up to rows_max, and the age of the one with the lowest id.
+-- By the persisted position, which trails the relay by what is in flight. With one share all rows are its own.
 create function outbox.backlog_at_most(rows_max bigint default null) returns table (share integer, rows bigint, oldest_age interval)
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -539,27 +527,40 @@ create function outbox.backlog_at_most(rows_max bigint default null) returns tab
     set enable_bitmapscan = off
 as $$
 declare
-    pos outbox.position;
+    pos      outbox.position;
+    seen     pg_snapshot; -- the end of the window: what it does not see is unsettled
+    settled  bigint;      -- what it sees is settled up to this id
 begin
     for pos in select p.* from outbox.position as p order by p.share loop
-        return query execute
-            'select $1, count(*), coalesce(clock_timestamp() - min(created_at), interval ''0'')
-               from (select created_at from outbox.message where xid = any ($2)
-                     union all
-                     select created_at from outbox.message where xid >= $3
-                     union all
-                     select created_at from outbox.message where xid = any ($4) and id > $6 and pg_visible_in_snapshot(xid, $7)
-                     union all
-                     select created_at from outbox.message where xid >= $5 and id > $6 and pg_visible_in_snapshot(xid, $7)
-                     limit $8) as unsettled'
-            using pos.share,
-                  array(select pg_snapshot_xip(coalesce(pos.t2, pos.t1))),
-                  pg_snapshot_xmax(coalesce(pos.t2, pos.t1)),
-                  array(select pg_snapshot_xip(pos.t1)),
-                  pg_snapshot_xmax(pos.t1),
-                  case when pos.t2 is null then 9223372036854775807 else pos.last_id end,
-                  coalesce(pos.t2, pos.t1),
-                  rows_max;
+        seen := coalesce(pos.t2, pos.t1);
+        settled := case when pos.t2 is null then 9223372036854775807 else pos.last_id end;
+        share := pos.share;
+        execute 'select count(*)
+                   from (select from outbox.message where xid = any ($1)
+                         union all
+                         select from outbox.message where xid >= $2
+                         union all
+                         select from outbox.message where xid = any ($3) and id > $5 and pg_visible_in_snapshot(xid, $6)
+                         union all
+                         select from outbox.message where xid >= $4 and id > greatest($5, $8) and pg_visible_in_snapshot(xid, $6)
+                         limit $7) as unsettled'
+           into rows
+          using array(select pg_snapshot_xip(seen)), pg_snapshot_xmax(seen),
+                array(select pg_snapshot_xip(pos.t1)), pg_snapshot_xmax(pos.t1), settled, seen, rows_max, pos.bound;
+        -- Of transactions that began after t1, the first id above what is settled; of each older one that was open, its first.
+        execute 'select clock_timestamp() - min(created_at)
+                   from ((select created_at from outbox.message where id > $1 and xid >= $2 order by id limit 1)
+                         union all
+                         select first.created_at
+                           from unnest($3) as late (xid)
+                          cross join lateral (select created_at from outbox.message as m
+                                               where m.xid = late.xid and m.id > case when pg_visible_in_snapshot(late.xid, $4) then $5 else 0 end
+                                               order by m.xid, m.id limit 1) as first) as oldest'
+           into oldest_age
+          using greatest(pos.bound, pos.last_id), pg_snapshot_xmax(pos.t1),
+                array(select pg_snapshot_xip(pos.t1) union select pg_snapshot_xip(seen)), seen, settled;
+        oldest_age := coalesce(oldest_age, interval '0');
+        return next;
     end loop;
 end
 $$;
@@ -592,7 +593,7 @@ grant usage on sequence outbox.message_id_seq to sagapost_writer, sagapost_worke
 grant execute on function
     outbox.publish(text, jsonb, text, text, text, jsonb, uuid, boolean, boolean, text, text),
     outbox.publish_bytes(text, bytea, text, text, text, text, jsonb, uuid, boolean, boolean, text, text),
-    outbox.refuse_argument(text, text), outbox.serialize(text), outbox.headers_problem(jsonb)
+    outbox.headers_problem(jsonb)
    to sagapost_writer, sagapost_worker;
 
 -- The relay. It ends a silent predecessor's connection too, for which all relays of a database log in as one role.

@@ -4,14 +4,21 @@
 
 create type saga.identity as (saga_id uuid, step text, element integer, operation text, round integer);
 
+-- By hand: a regular expression for it takes 8 us, and this is asked for every command.
+create function saga.is_uuid(id text) returns boolean
+language sql immutable
+as $$
+    select length(id) = 36 and translate(id, '0123456789abcdefABCDEF', '') = '----'
+           and substr(id, 9, 1) = '-' and substr(id, 14, 1) = '-' and substr(id, 19, 1) = '-' and substr(id, 24, 1) = '-'
+$$;
+
 -- Why a command cannot be read; null when it can.
 create function saga.command_problem(command jsonb) returns text
 language sql immutable
 as $$
     select case
         when jsonb_typeof(command -> 'saga') is distinct from 'object' then 'no object "saga"'
-        when not coalesce(command -> 'saga' ->> 'id' ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$', false)
-            then '"saga"."id" is no UUID'
+        when not coalesce(saga.is_uuid(command -> 'saga' ->> 'id'), false) then '"saga"."id" is no UUID'
         when not coalesce(octet_length(command -> 'saga' ->> 'step') between 1 and 63, false) then '"saga"."step" is no name'
         when not coalesce(command -> 'saga' ->> 'operation' in ('action', 'undo', 'probe'), false)
             then '"saga"."operation" is none of action, undo, probe'
@@ -52,15 +59,16 @@ $$;
 
 -- Queues replies for the relay. Each is a reply's body; what the message's properties repeat is taken from it.
 create function saga.queue_replies(replies jsonb[]) returns void
-language sql volatile
+language plpgsql volatile
 as $$
-    insert into outbox.message (message_id, type, exchange, routing_key, headers, payload, correlation_id)
-    select outbox.uuid_v7(), 'saga.reply', 'saga.replies', r.reply -> 'saga' ->> 'reply_to',
+begin
+    insert into outbox.message (type, exchange, routing_key, headers, payload, correlation_id)
+    select 'saga.reply', 'saga.replies', r.reply -> 'saga' ->> 'reply_to',
            jsonb_build_object('saga-id', r.reply -> 'saga' -> 'id', 'saga-step', r.reply -> 'saga' -> 'step',
                               'saga-operation', r.reply -> 'saga' -> 'operation'),
            r.reply::json, r.reply -> 'saga' ->> 'id'
-    from unnest(replies) with ordinality r (reply, ordinal)
-    order by r.ordinal
+    from unnest(replies) r (reply);
+end
 $$;
 
 -- The body of a reply.
@@ -218,7 +226,8 @@ as $$
 $$;
 
 create function saga.receive(command jsonb, external boolean default false, out verdict text, out input jsonb, out reply jsonb)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off set jit = off
 as $$
 declare
     who saga.identity := saga.identify(command);
@@ -281,7 +290,8 @@ end
 $$;
 
 create function saga.reply(command jsonb, outcome text, output jsonb default '{}') returns text
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off set jit = off
 as $$
 declare
     who      saga.identity := saga.identify(command);

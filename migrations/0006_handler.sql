@@ -151,80 +151,88 @@ $$;
 -- The statement that puts initially deferred constraints back to deferred after SET CONSTRAINTS ALL IMMEDIATE; null: there are none.
 -- Our own do not matter in a batch.
 create function saga.deferring_statement() returns text
-language sql stable
+language plpgsql stable
 as $$
-    select 'set constraints ' || string_agg(distinct format('%I.%I', n.nspname, c.conname), ', ') || ' deferred'
-    from pg_constraint c join pg_namespace n on n.oid = c.connamespace
-    where c.condeferred and n.nspname <> 'saga'
-      -- SET CONSTRAINTS by name means all of that name, and fails when one of them cannot be deferred.
-      and not exists (select from pg_constraint o where o.connamespace = c.connamespace and o.conname = c.conname and not o.condeferrable)
+begin
+    return (
+        select 'set constraints ' || string_agg(distinct format('%I.%I', n.nspname, c.conname), ', ') || ' deferred'
+        from pg_constraint c join pg_namespace n on n.oid = c.connamespace
+        where c.condeferred and n.nspname <> 'saga'
+          -- SET CONSTRAINTS by name means all of that name, and fails when one of them cannot be deferred.
+          and not exists (select from pg_constraint o
+                          where o.connamespace = c.connamespace and o.conname = c.conname and not o.condeferrable));
+end
 $$;
 
--- Runs one command of a batch in a savepoint. Everything it changes is undone when the handler raises; what is written after that (a
--- failure's outcome) is not.
-create function saga.execute_one(command jsonb, who saga.identity, call text, handler_path text, alone boolean,
-                                 out verdict text, out reply jsonb, out error text)
+-- A command of a batch, read and looked up.
+create type saga.batch_command as (
+    ordinal integer, command jsonb, problem text, who saga.identity,
+    call text,         -- the statement that calls the handler; null: there is none
+    search_path text,  -- to call it with; null: it sets its own
+    stands boolean     -- an outcome stands for it already, or its twin comes before it in the batch
+);
+
+-- Reads a batch and puts it into the order in which it is to run: by the value of the handler's `lock`, so that two workers lock the same
+-- rows in the same order.
+create function saga.read_batch(commands jsonb[], actions text[]) returns setof saga.batch_command
+language sql stable
+as $$
+    with command as materialized (
+        select u.ordinal::integer as ordinal, u.command, p.problem, coalesce(u.action, u.command -> 'saga' ->> 'action') as action,
+               case when p.problem is null then
+                   ((u.command -> 'saga' ->> 'id')::uuid, u.command -> 'saga' ->> 'step',
+                    coalesce((u.command -> 'saga' -> 'element')::integer, 0), u.command -> 'saga' ->> 'operation',
+                    (u.command -> 'saga' -> 'round')::integer)::saga.identity end as who
+        from unnest(commands, actions) with ordinality u (command, action, ordinal)
+        cross join lateral (select saga.command_problem(u.command) as problem) p
+    ), handler as materialized (
+        -- A function that was dropped shows as its number.
+        select h.action, h.lock, 'select ' || nullif(h.function::oid::regproc::text, h.function::oid::text) || '($1)' as call,
+               case when not exists (select from pg_proc p, unnest(p.proconfig) c (setting)
+                                     where p.oid = h.function::oid and c.setting like 'search\_path=%') then h.search_path end as search_path
+        from saga.handler h
+        where h.action = any (array(select distinct c.action from command c))
+    )
+    select c.ordinal, c.command, c.problem, c.who, h.call, h.search_path,
+           row_number() over (partition by c.who order by c.ordinal) > 1
+           or coalesce((select o.outcome <> 'failed' or o.round >= (c.who).round from saga.outcome o
+                        where o.saga_id = (c.who).saga_id and o.step = (c.who).step and o.element = (c.who).element
+                          and o.operation = (c.who).operation
+                        limit 1), false) -- LIMIT: by the index, also when it was planned for an empty table
+    from command c
+    left join handler h on h.action = c.action
+    order by jsonb_path_query_first(c.command -> 'input', h.lock, '{}', true)::text collate "C" nulls first, c.who, c.ordinal
+$$;
+
+-- Runs a handler in a savepoint. state: the SQLSTATE it raised, in which case nothing of what it did is left; why: the same for the reply.
+create function saga.run_handler(c saga.batch_command, input jsonb, out output jsonb, out state text, out error text, out why jsonb)
 language plpgsql volatile
 as $$
 declare
-    input   jsonb := command -> 'input';
-    output  jsonb;
     ignored text;
-    state   text;
     detail  text;
     hint    text;
     context text;
-    why     jsonb;
 begin
-    -- An action is tried at once: that its outcome stands already is rare, and writing the outcome finds it.
-    verdict := 'execute';
-    if who.operation <> 'action' then
-        select m.verdict, m.input, m.reply into verdict, input, reply from saga.meet(command, who, null) m;
-    end if;
-    if verdict = 'execute' and call is null then
-        error := 'no handler is registered for it';
-        reply := saga.reply_body(command, 'transient', null,
-                                 jsonb_build_object('code', 'unknown_action', 'message', error, 'details', '{}'::jsonb));
-    elsif verdict = 'execute' then
-        begin
-            ignored := set_config('saga.id', who.saga_id::text, true) || set_config('saga.step', who.step, true)
-                || set_config('saga.operation', who.operation, true)
-                || set_config('saga.attempt', coalesce(command -> 'saga' ->> 'attempt', '1'), true)
-                || set_config('search_path', handler_path, true);
-            execute call into output using input;
+    begin
+        ignored := set_config('saga.id', (c.who).saga_id::text, true) || set_config('saga.step', (c.who).step, true)
+            || set_config('saga.operation', (c.who).operation, true)
+            || set_config('saga.attempt', coalesce(c.command -> 'saga' ->> 'attempt', '1'), true);
+        if c.search_path is not null then
+            ignored := set_config('search_path', c.search_path, true);
+        end if;
+        execute c.call into output using input;
+        if c.search_path is not null then
             ignored := set_config('search_path', 'pg_catalog, pg_temp', true);
-            set constraints all immediate;
-            output := coalesce(output, '{}');
-            if not saga.record(who, 'ok', output, null) then
-                raise exception using errcode = 'SG299';
-            end if;
-            reply := saga.reply_body(command, 'ok', output, null);
-            return;
-        exception when query_canceled or assert_failure or others then
-            get stacked diagnostics state = returned_sqlstate, error = message_text, detail = pg_exception_detail,
-                hint = pg_exception_hint, context = pg_exception_context;
-        end;
-        if not alone and state in ('57014', '40001', '40P01') then -- the batch is cut in two: these may go away
-            raise exception using errcode = state, message = error, detail = detail, hint = hint;
         end if;
+        set constraints all immediate;
+        output := coalesce(output, '{}');
+    exception when query_canceled or assert_failure or others then
+        get stacked diagnostics state = returned_sqlstate, error = message_text, detail = pg_exception_detail, hint = pg_exception_hint,
+            context = pg_exception_context;
+        output := null;
         why := saga.handler_failure(state, error, detail, hint, context);
-        if state = 'SG001' and saga.record(who, 'failed', null, why) then
-            reply := saga.reply_body(command, 'failed', null, why);
-            return;
-        end if;
-        -- It may have failed because it was done before.
-        select m.verdict, m.reply into verdict, reply from saga.meet(command, who, null) m;
-        if verdict = 'execute' then
-            reply := saga.reply_body(command, saga.classify(state), null, why);
-            return;
-        end if;
-        error := null;
-    end if;
-    if reply is null then -- resume, in_doubt: begun by a program that is not here
-        error := 'it was begun outside the database, and only what began it can say more';
-        reply := saga.reply_body(command, case verdict when 'in_doubt' then 'in_doubt' else 'transient' end, null,
-                                 jsonb_build_object('code', verdict, 'message', error, 'details', '{}'::jsonb));
-    end if;
+    end;
 end
 $$;
 
@@ -243,6 +251,58 @@ begin
 end
 $$;
 
+-- What became of a command of a batch.
+create type saga.decision as (
+    ordinal integer, verdict text, reply jsonb, error text,
+    who saga.identity, outcome text, output jsonb, why jsonb -- the outcome to be written; null: none
+);
+
+-- Executes one command of a batch, all but writing its outcome and queueing its reply.
+create function saga.execute_one(c saga.batch_command, alone boolean) returns saga.decision
+language plpgsql volatile
+as $$
+declare
+    done  saga.decision;
+    input jsonb := c.command -> 'input';
+    met   record;
+    ran   record;
+begin
+    done.ordinal := c.ordinal;
+    done.verdict := 'execute';
+    if c.stands or (c.who).operation <> 'action' then
+        met := saga.meet(c.command, c.who, null);
+        done.verdict := met.verdict;
+        done.reply := met.reply;
+        input := met.input;
+    end if;
+    if done.verdict in ('resume', 'in_doubt') then -- begun by a program that is not here
+        done.error := 'it was begun outside the database, and only what began it can say more';
+        done.reply := saga.reply_body(c.command, case done.verdict when 'in_doubt' then 'in_doubt' else 'transient' end, null,
+                                      jsonb_build_object('code', done.verdict, 'message', done.error, 'details', '{}'::jsonb));
+    elsif done.verdict = 'execute' and c.call is null then
+        done.error := 'no handler is registered for it';
+        done.reply := saga.reply_body(c.command, 'transient', null,
+                                      jsonb_build_object('code', 'unknown_action', 'message', done.error, 'details', '{}'::jsonb));
+    elsif done.verdict = 'execute' then
+        ran := saga.run_handler(c, input);
+        done.error := ran.error;
+        if not alone and ran.state in ('57014', '40001', '40P01') then -- the batch is cut in two: these may go away
+            raise exception using errcode = ran.state, message = ran.error;
+        end if;
+        if ran.state is null or ran.state = 'SG001' then
+            done.who := c.who;
+            done.outcome := case when ran.state is null then 'ok' else 'failed' end;
+            done.output := ran.output;
+            done.why := ran.why;
+        end if;
+        done.reply := case when ran.state is null
+                           then jsonb_build_object('saga', c.command -> 'saga', 'outcome', 'ok', 'output', ran.output)
+                           else saga.reply_body(c.command, saga.classify(ran.state), null, ran.why) end;
+    end if;
+    return done;
+end
+$$;
+
 -- Runs a batch of commands, each in a savepoint of its own, and queues their replies. For saga-worker, in one transaction.
 --   actions   the routing keys, where they are not in the commands ("saga"."action")
 --   ordinal   of the command, from 1
@@ -253,58 +313,80 @@ $$;
 -- SECURITY INVOKER: handlers run with the rights of who calls this.
 create function saga.execute_batch(commands jsonb[], actions text[] default null)
 returns table (ordinal integer, verdict text, outcome text, error text)
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off set jit = off
 as $$
-#variable_conflict use_variable
+#variable_conflict use_column
 declare
-    horizon  uuid := saga.lock_outcomes();
-    alone    boolean := cardinality(commands) = 1;
-    deferring text;
-    replies  jsonb[] := '{}';
-    reply    jsonb;
-    who      saga.identity;
-    c        record;
+    tries     integer := 0;
+    decisions saga.decision[];
 begin
     perform saga.require_read_committed();
-    if not alone then
-        deferring := saga.deferring_statement();
-    end if;
-    for c in
-        select u.place::integer as place, u.command, saga.command_problem(u.command) as problem, h.search_path,
-               'select ' || nullif(h.function::oid::regproc::text, h.function::oid::text) || '($1)' as call
-        from unnest(commands, actions) with ordinality u (command, action, place)
-        left join saga.handler h on h.action = coalesce(u.action, u.command -> 'saga' ->> 'action')
-        order by jsonb_path_query_first(u.command -> 'input', h.lock, '{}', true)::text collate "C" nulls first,
-                 u.command -> 'saga' ->> 'id' collate "C", u.command -> 'saga' ->> 'step' collate "C"
     loop
-        ordinal := c.place;
-        error := null;
-        outcome := null;
-        if c.problem is not null or c.command is null then
-            verdict := 'unreadable';
-            error := coalesce(c.problem, 'it is null');
-            return next;
-            continue;
-        end if;
-        who := saga.identify(c.command);
-        if who.saga_id < horizon then
-            verdict := 'expired';
-            reply := saga.expired_reply(c.command);
+        begin
+            decisions := saga.decide_batch(commands, actions);
+            exit;
+        exception when sqlstate 'SG299' then
+            -- Another worker decided one of them after the batch was read: what it did is seen when the batch is read again.
+            tries := tries + 1;
+            if tries = 3 then
+                raise exception 'the outcomes of this batch are being decided elsewhere' using errcode = '40001';
+            end if;
+        end;
+    end loop;
+    perform saga.queue_replies(array(select d.reply from unnest(decisions) d where d.reply is not null));
+    return query select d.ordinal, d.verdict, d.reply ->> 'outcome', d.error from unnest(decisions) d;
+end
+$$;
+comment on function saga.execute_batch is 'Runs a batch of commands by their SQL handlers and queues the replies; for saga-worker.';
+
+-- The outcomes are written last, all at once: whoever waits for one of them waits for nothing but this transaction's end. One that turns
+-- out to stand already undoes the batch (SG299).
+create function saga.decide_batch(commands jsonb[], actions text[]) returns saga.decision[]
+language plpgsql volatile
+as $$
+declare
+    horizon   uuid := saga.lock_outcomes();
+    alone     boolean := cardinality(commands) = 1;
+    deferring text := case when cardinality(commands) > 1 then saga.deferring_statement() end;
+    decisions saga.decision[] := '{}';
+    done      saga.decision;
+    c         saga.batch_command;
+    to_write  integer := 0;
+    written   integer;
+begin
+    for c in select * from saga.read_batch(commands, actions) loop
+        if c.problem is not null then
+            done := (c.ordinal, 'unreadable', null, c.problem, null, null, null, null);
+        elsif (c.who).saga_id < horizon then
+            done := (c.ordinal, 'expired', saga.expired_reply(c.command), null, null, null, null, null);
         else
-            select e.verdict, e.reply, e.error into verdict, reply, error
-            from saga.execute_one(c.command, who, c.call, c.search_path, alone) e;
+            done := saga.execute_one(c, alone);
+            if done.outcome is not null then
+                to_write := to_write + 1;
+            end if;
             if deferring is not null then
                 execute deferring;
             end if;
         end if;
-        outcome := reply ->> 'outcome';
-        replies := replies || reply;
-        return next;
+        decisions := decisions || done;
     end loop;
-    perform saga.queue_replies(replies);
+    insert into saga.outcome as o (saga_id, step, element, operation, round, outcome, output, error)
+    select (d.who).saga_id, (d.who).step, (d.who).element, (d.who).operation, (d.who).round, d.outcome, d.output, d.why
+    from unnest(decisions) d
+    where d.outcome is not null
+    order by d.who
+    on conflict (saga_id, step, element, operation) do update
+        set round = excluded.round, outcome = excluded.outcome, output = excluded.output, error = excluded.error, xid = excluded.xid,
+            decided_at = excluded.decided_at
+        where o.outcome = 'failed' and o.round < excluded.round;
+    get diagnostics written = row_count;
+    if written <> to_write then
+        raise exception using errcode = 'SG299', message = 'an outcome stands already';
+    end if;
+    return decisions;
 end
 $$;
-comment on function saga.execute_batch is 'Runs a batch of commands by their SQL handlers and queues the replies; for saga-worker.';
 
 -- Rights ------------------------------------------------------------------------------------------------------------------------
 
@@ -321,7 +403,8 @@ grant select, insert, update, delete on saga.handler to sagapost_definer;
 
 -- saga-worker, executing. Handlers run with its rights, so the functions under execute_batch do too, and it needs the tables itself.
 grant execute on function
-    saga.execute_batch(jsonb[], text[]), saga.execute_one(jsonb, saga.identity, text, text, boolean), saga.deferring_statement(),
+    saga.execute_batch(jsonb[], text[]), saga.decide_batch(jsonb[], text[]), saga.read_batch(jsonb[], text[]),
+    saga.execute_one(saga.batch_command, boolean), saga.run_handler(saga.batch_command, jsonb), saga.is_uuid(text), saga.deferring_statement(),
     saga.command_problem(jsonb), saga.identify(jsonb), saga.require_read_committed(), saga.queue_replies(jsonb[]),
     saga.reply_body(jsonb, text, jsonb, jsonb), saga.expired_reply(jsonb), saga.standing_reply(jsonb, saga.outcome),
     saga.record(saga.identity, text, jsonb, jsonb), saga.find_outcome(saga.identity, text), saga.meet(jsonb, saga.identity, text),

@@ -59,7 +59,6 @@ create table saga.definition (
     timeout_us   bigint,         -- of the whole saga; null: none
     -- What saga.start needs of the plan, beside it: the roots, and the timeout of each (null: none).
     root_steps   integer[] not null,
-    root_sent    boolean[] not null, -- via command
     root_timeout_us bigint[] not null,
     published_at timestamptz not null default clock_timestamp(),
     published_by name not null default session_user,

@@ -334,7 +334,7 @@ begin
         version := coalesce((select max(d.version) from saga.definition d where d.name = publish.definition), 0) + 1;
         graph := saga.mermaid(publish.definition, planned);
         update saga.definition d set current = false where d.id = latest.id;
-        insert into saga.definition (name, version, content, plan, start_steps, graph, timeout_us, root_steps, root_sent, root_timeout_us,
+        insert into saga.definition (name, version, content, plan, start_steps, graph, timeout_us, root_steps, root_timeout_us,
                                      current)
         select publish.definition, publish.version, content,
                jsonb_build_object('definition', publish.definition, 'version', publish.version, 'timeout_ms', content -> 'timeout_ms',
@@ -344,7 +344,6 @@ begin
                               else '{"s": "PARKED", "r": 0, "u": 0, "a": 0}' end::jsonb order by s.index),
                publish.graph, (content ->> 'timeout_ms')::bigint * 1000,
                array_agg(s.index order by s.index) filter (where s.is_root),
-               array_agg(s.is_sent order by s.index) filter (where s.is_root),
                array_agg(s.timeout_us order by s.index) filter (where s.is_root), true
         from (select (p.ordinal - 1)::integer as index, p.step -> 'after' = '[]' as is_root, p.step ->> 'via' = 'command' as is_sent,
                      (p.step ->> 'timeout_ms')::bigint * 1000 as timeout_us

@@ -1,13 +1,36 @@
 -- part: saga
 -- Instances: saga.start makes one, saga.send_commands queues the commands that the worker decided on.
 
+-- The body of a command. One expression, inlined where it is used.
+create function saga.command_body(id uuid, definition text, version integer, step text, operation text, round integer, attempt integer,
+                                  reply_to text, action text, undo_on_fail boolean, is_mapped boolean, input jsonb) returns json
+language sql stable
+as $$
+    select json_build_object(
+        'saga', jsonb_build_object('id', id, 'definition', definition, 'version', version, 'step', step, 'element', 0,
+                                   'operation', operation, 'round', round, 'attempt', attempt, 'reply_to', reply_to, 'action', action)
+                || case when undo_on_fail then '{"undo_on_fail": true}' else '{}' end::jsonb
+                || case when is_mapped then '{"mapped": true}' else '{}' end::jsonb,
+        'input', input)
+$$;
+
+create function saga.command_headers(id uuid, step text, operation text) returns jsonb
+language sql stable
+as $$
+    select jsonb_build_object('saga-id', id, 'saga-step', step, 'saga-operation', operation)
+$$;
+
 -- Queues commands: their bodies are made from the instance's row as it is now, so call it after the row was written, in the same
 -- transaction. Returned are those that were not queued: whose input cannot be made, with the reason, or that name nothing.
 -- One INSERT for all of them; the plan's steps are read from saga.definition_step, where they lie unpacked.
 create function saga.send_commands(saga_ids uuid[], steps integer[], operations text[], rounds integer[], attempts integer[])
 returns table (ordinal integer, error text)
-language sql volatile
+language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off set jit = off
 as $$
+#variable_conflict use_column
+begin
+    return query
     with command as materialized (
         select c.ordinal::integer as ordinal, c.saga_id, c.operation, c.round, c.attempt, s.name as step, s.undo_on_fail,
                d.name as definition, d.version,
@@ -19,21 +42,20 @@ as $$
         from unnest(saga_ids, steps, operations, rounds, attempts) with ordinality
                  c (saga_id, step, operation, round, attempt, ordinal)
         cross join saga.setting o
-        left join saga.instance i on i.id = c.saga_id
-        left join saga.definition d on d.id = i.definition_id
-        left join saga.definition_step s on s.definition_id = i.definition_id and s.step = c.step
+        -- LIMIT 1 leaves the planner no other way than a look into the index for each command. It plans once, perhaps when the tables are
+        -- still empty, and would rather read them whole.
+        left join lateral (select r.definition_id, r.input, r.outputs from saga.instance r where r.id = c.saga_id limit 1) i on true
+        left join lateral (select r.name, r.version from saga.definition r where r.id = i.definition_id limit 1) d on true
+        left join lateral (select r.* from saga.definition_step r where r.definition_id = i.definition_id and r.step = c.step limit 1) s
+            on true
         cross join lateral saga.fill_template(case when c.operation = 'undo' and s.undo_input is not null then s.undo_input else s.input end,
                                               i.input, i.outputs) f
     ), sent as (
         insert into outbox.message (type, exchange, routing_key, headers, payload, correlation_id, reply_to)
         select 'saga.command', 'saga.commands', c.action,
-               jsonb_build_object('saga-id', c.saga_id, 'saga-step', c.step, 'saga-operation', c.operation),
-               json_build_object('saga', jsonb_build_object(
-                       'id', c.saga_id, 'definition', c.definition, 'version', c.version, 'step', c.step, 'element', 0,
-                       'operation', c.operation, 'round', c.round, 'attempt', c.attempt, 'reply_to', c.orchestrator, 'action', c.action)
-                       || case when c.operation = 'undo' and c.undo_on_fail then '{"undo_on_fail": true}' else '{}' end::jsonb
-                       || case when c.is_mapped then '{"mapped": true}' else '{}' end::jsonb,
-                   'input', c.input),
+               saga.command_headers(c.saga_id, c.step, c.operation),
+               saga.command_body(c.saga_id, c.definition, c.version, c.step, c.operation, c.round, c.attempt, c.orchestrator, c.action,
+                                 c.operation = 'undo' and c.undo_on_fail, c.is_mapped, c.input),
                c.saga_id::text, c.orchestrator
         from command c
         where c.missing is null and c.action is not null
@@ -46,14 +68,16 @@ as $$
                             case c.operation when 'undo' then 'undo_input' else 'input' end, c.step, c.missing) end
     from command c
     where c.missing is not null or c.action is null
-    order by c.ordinal
+    order by c.ordinal;
+end
 $$;
 comment on function saga.send_commands is 'Queues commands of running sagas and returns those that could not be made, with the reason; for saga-worker.';
 
 -- Starts a saga of the definition's current version, in the caller's transaction. With a key, the saga that this key started before is
 -- returned if its input is the same, whatever became of it.
 create function saga.start(definition text, input jsonb, key text default null) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -62,12 +86,11 @@ declare
     plan     record;
     steps    jsonb;
     wake_us  bigint;
-    problem  text;
 begin
     if jsonb_typeof(start.input) is distinct from 'object' then
         raise exception 'saga.start: the input of "%" is no JSON object', start.definition using errcode = 'SG323';
     end if;
-    select d.id, d.version, d.start_steps, d.timeout_us, d.root_steps, d.root_sent, d.root_timeout_us into plan
+    select d.id, d.version, d.start_steps, d.timeout_us, d.root_steps, d.root_timeout_us into plan
     from saga.definition d where d.name = start.definition and d.current;
     if not found then
         raise exception 'saga.start: there is no published definition "%"', start.definition using errcode = 'SG320',
@@ -85,24 +108,36 @@ begin
             wake_us := least(wake_us, now_us + plan.root_timeout_us[i]);
         end if;
     end loop;
-    insert into saga.instance (id, definition_id, key, state, steps, input, started_at, deadline_at, wake_at)
-    values (new_id, plan.id, start.key, 'RUNNING', steps, start.input, saga.timestamp_of(now_us),
-            saga.timestamp_of(now_us + plan.timeout_us), saga.timestamp_of(wake_us));
+    with instance as (
+        insert into saga.instance (id, definition_id, key, state, steps, input, started_at, deadline_at, wake_at)
+        values (new_id, plan.id, start.key, 'RUNNING', steps, start.input, saga.timestamp_of(now_us),
+                saga.timestamp_of(now_us + plan.timeout_us), saga.timestamp_of(wake_us))
+    )
     insert into saga.history (saga_id, event, detail)
     values (new_id, 'started', jsonb_build_object('definition', start.definition, 'version', plan.version));
-
-    select s.error into problem
-    from (select array_agg(r.step) as steps, array_agg(new_id) as ids, array_agg('action'::text) as operations, array_agg(1) as ones
-          from unnest(plan.root_steps, plan.root_sent) r (step, is_sent) where r.is_sent) c
-    cross join lateral saga.send_commands(c.ids, c.steps, c.operations, c.ones, c.ones) s;
-    if found then
-        raise exception 'saga.start: %', problem using errcode = 'SG322',
-            hint = 'Put it into the input, or give the path a default in the definition: {"$path": "...", "default": ...}.';
-    end if;
+    -- What saga.send_commands would send, without looking up what is known here.
+    insert into outbox.message (type, exchange, routing_key, headers, payload, correlation_id, reply_to)
+    select 'saga.command', 'saga.commands', s.action, saga.command_headers(new_id, s.name, 'action'),
+           saga.command_body(new_id, start.definition, plan.version, s.name, 'action', 1, 1, o.orchestrator, s.action, false, false,
+                             case when f.missing is null then f.mapped else saga.refuse_input(s.name, f.missing) end),
+           new_id::text, o.orchestrator
+    from saga.definition_step s
+    cross join saga.setting o
+    cross join lateral saga.fill_template(s.input, start.input, '{}') f
+    where s.definition_id = plan.id and s.step = any (plan.root_steps) and s.via = 'command';
     return new_id;
 end
 $$;
 comment on function saga.start is 'Starts a saga in the caller''s transaction and returns its id; the same key and input again: the saga that there is.';
+
+create function saga.refuse_input(step text, missing text) returns jsonb
+language plpgsql stable
+as $$
+begin
+    raise exception 'saga.start: input of step "%": the path % finds nothing', step, missing using errcode = 'SG322',
+        hint = 'Put it into the input, or give the path a default in the definition: {"$path": "...", "default": ...}.';
+end
+$$;
 
 create function saga.timestamp_of(microseconds bigint) returns timestamptz
 language sql immutable

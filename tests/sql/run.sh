@@ -3,8 +3,9 @@
 #
 #   sh tests/sql/run.sh [FILE...]
 #
-# Applies the migrations to one database, and runs each file in a copy of it, with pgTAP and dblink there. Prints one TAP stream per file, the
-# file's name before it as a comment, and at the end what failed. A file that stops early, or whose plan is not kept, is a failed test.
+# Each file gets a database of its own, with pgTAP, dblink and all migrations (applied there: a position names its database). Prints one TAP
+# stream per file, the file's name before it as a comment, and at the end what failed. A file that stops early, or whose plan is not kept,
+# is a failed test.
 set -eu
 cd "$(dirname "$0")/../.."
 export PGOPTIONS="-c client_min_messages=warning ${PGOPTIONS:-}"
@@ -32,13 +33,6 @@ trap 'exit 130' INT TERM
 
 createdb --encoding UTF8 --template template0 "$template"
 run_psql "$template" -c 'create extension pgtap' -c 'create extension dblink'
-for migration in migrations/[0-9]*.sql; do
-    run_psql "$template" -1 -o /dev/null -f "$migration" || {
-        echo "not ok - $migration does not apply"
-        exit 1
-    }
-done
-
 # 0 when the stream is whole and nothing failed: a plan, as many results as it says, in order, all of them ok.
 judge() { # FILE
     awk '
@@ -48,12 +42,18 @@ judge() { # FILE
         END { exit !(plans == 1 && planned == seen && !disorder && !failed) }' "$1"
 }
 
+migrations=''
+for migration in migrations/[0-9]*.sql; do
+    migrations="$migrations -f $migration"
+done
+
 failures=''
 for file; do
     createdb --template "$template" "$copy"
     echo "# $file"
     status=0
-    run_psql "$copy" -A -t -f "$file" >"$output" 2>&1 || status=$?
+    # shellcheck disable=SC2086  # options, one a word
+    { run_psql "$copy" -1 -o /dev/null $migrations && run_psql "$copy" -A -t -f "$file"; } >"$output" 2>&1 || status=$?
     cat "$output"
     if [ "$status" != 0 ] || ! judge "$output"; then
         grep -q '^not ok ' "$output" || echo "not ok - $file stopped early or did not keep its plan"

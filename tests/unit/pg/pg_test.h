@@ -37,7 +37,8 @@ struct fixture {
     int order[512];             /* the numbers, as they came */
     int answered, asked;
     bool destroyed;
-    bool tolerant; /* asking may fail: then it returns -1 */
+    int64_t look_us; /* see turn_until */
+    bool tolerant;   /* asking may fail: then it returns -1 */
     void (*then_up)(struct fixture *fixture);
     void (*then_down)(struct fixture *fixture);
 };
@@ -47,13 +48,18 @@ const char *test_conninfo(void); /* SAGAPOST_TEST_POSTGRES; NULL: skip */
 void fixture_start(struct fixture *fixture, const char *conninfo);
 void fixture_stop(struct fixture *fixture);
 
-/* Turns the loop until `done` holds; fails the test after TEST_LIMIT_US. */
+/* Turns the loop until `done` holds; fails the test after TEST_LIMIT_US. The loop sleeps until
+ * something happens to it, so a wake-up that is lost fails the test too; what the loop cannot know
+ * of is looked at every look_us. */
 #define turn_until(fixture, done)                                                                  \
     do {                                                                                           \
         int64_t limit_us = clock_monotonic_us(&clock_system) + TEST_LIMIT_US;                      \
         while (!(done)) {                                                                          \
             assert_true(clock_monotonic_us(&clock_system) < limit_us);                             \
-            assert_int_equal(loop_turn((fixture)->loop, 20000, NULL), 0);                          \
+            assert_int_equal(loop_turn((fixture)->loop,                                            \
+                                       (fixture)->look_us ? (fixture)->look_us : TEST_LIMIT_US,    \
+                                       NULL),                                                      \
+                             0);                                                                   \
         }                                                                                          \
     } while (0)
 
