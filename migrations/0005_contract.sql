@@ -310,6 +310,9 @@ begin
         return 'repeated';
     end if;
     output := coalesce(output, '{}');
+    if pg_column_size(output) > 262144 then
+        raise exception 'saga.reply: the output has % bytes, allowed are 262144', pg_column_size(output) using errcode = 'SG207';
+    end if;
 
     if who.operation <> 'action' then
         answer := saga.settle_started(command, who, outcome, output);
@@ -318,7 +321,10 @@ begin
             return 'recorded';
         end if;
     end if;
-    if who.operation = 'probe' then
+    if who.operation = 'probe' and outcome = 'transient' then
+        perform saga.queue_replies(array[saga.reply_body(command, 'in_doubt', null, why)]);
+        return 'recorded';
+    elsif who.operation = 'probe' then
         raise exception 'saga.reply: nothing was begun that this probe asks about' using errcode = 'SG202',
             hint = 'Reply to a probe only after the verdict in_doubt.';
     end if;

@@ -154,6 +154,9 @@ create function saga.deferring_statement() returns text
 language plpgsql stable
 as $$
 begin
+    if not exists (select from pg_constraint c where c.condeferred and c.connamespace <> 'saga'::regnamespace) then
+        return null;
+    end if;
     return (
         select 'set constraints ' || string_agg(distinct format('%I.%I', n.nspname, c.conname), ', ') || ' deferred'
         from pg_constraint c join pg_namespace n on n.oid = c.connamespace
@@ -169,11 +172,12 @@ create type saga.batch_command as (
     ordinal integer, command jsonb, problem text, who saga.identity,
     call text,         -- the statement that calls the handler; null: there is none
     search_path text,  -- to call it with; null: it sets its own
-    stands boolean     -- an outcome stands for it already, or its twin comes before it in the batch
+    stands boolean,    -- an outcome may stand for it already
+    turn integer       -- of several commands to one step, which comes first, second, ...
 );
 
 -- Reads a batch and puts it into the order in which it is to run: by the value of the handler's `lock`, so that two workers lock the same
--- rows in the same order.
+-- rows in the same order. Commands to one step (repeated, or its action and its undo) take turns: the later sees what the earlier wrote.
 create function saga.read_batch(commands jsonb[], actions text[]) returns setof saga.batch_command
 language sql stable
 as $$
@@ -194,14 +198,17 @@ as $$
         where h.action = any (array(select distinct c.action from command c))
     )
     select c.ordinal, c.command, c.problem, c.who, h.call, h.search_path,
-           row_number() over (partition by c.who order by c.ordinal) > 1
+           c.turn > 1
            or coalesce((select o.outcome <> 'failed' or o.round >= (c.who).round from saga.outcome o
                         where o.saga_id = (c.who).saga_id and o.step = (c.who).step and o.element = (c.who).element
                           and o.operation = (c.who).operation
-                        limit 1), false) -- LIMIT: by the index, also when it was planned for an empty table
-    from command c
+                        limit 1), false), -- LIMIT: by the index, also when it was planned for an empty table
+           c.turn
+    from (select r.*, row_number() over (partition by (r.who).saga_id, (r.who).step, (r.who).element
+                                         order by (r.who).operation, (r.who).round, r.ordinal)::integer as turn
+          from command r) c
     left join handler h on h.action = c.action
-    order by jsonb_path_query_first(c.command -> 'input', h.lock, '{}', true)::text collate "C" nulls first, c.who, c.ordinal
+    order by c.turn, jsonb_path_query_first(c.command -> 'input', h.lock, '{}', true)::text collate "C" nulls first, c.who, c.ordinal
 $$;
 
 -- Runs a handler in a savepoint. state: the SQLSTATE it raised, in which case nothing of what it did is left; why: the same for the reply.
@@ -227,6 +234,9 @@ begin
         end if;
         set constraints all immediate;
         output := coalesce(output, '{}');
+        if pg_column_size(output) > 262144 then
+            raise exception 'the output has % bytes, allowed are 262144', pg_column_size(output) using errcode = 'SG207';
+        end if;
     exception when query_canceled or assert_failure or others then
         get stacked diagnostics state = returned_sqlstate, error = message_text, detail = pg_exception_detail, hint = pg_exception_hint,
             context = pg_exception_context;
@@ -295,9 +305,19 @@ begin
             done.output := ran.output;
             done.why := ran.why;
         end if;
-        done.reply := case when ran.state is null
-                           then jsonb_build_object('saga', c.command -> 'saga', 'outcome', 'ok', 'output', ran.output)
-                           else saga.reply_body(c.command, saga.classify(ran.state), null, ran.why) end;
+        if ran.state is null then
+            done.reply := jsonb_build_object('saga', c.command -> 'saga', 'outcome', 'ok', 'output', ran.output);
+        else
+            done.reply := saga.reply_body(c.command, saga.classify(ran.state), null, ran.why);
+            if ran.state <> 'SG001' then -- perhaps because another worker has just done it
+                met := saga.meet(c.command, c.who, null);
+                if met.reply is not null then
+                    done.verdict := met.verdict;
+                    done.reply := met.reply;
+                    done.error := null;
+                end if;
+            end if;
+        end if;
     end if;
     return done;
 end
@@ -350,12 +370,17 @@ declare
     alone     boolean := cardinality(commands) = 1;
     deferring text := case when cardinality(commands) > 1 then saga.deferring_statement() end;
     decisions saga.decision[] := '{}';
+    undecided saga.decision[] := '{}'; -- whose outcomes are not written yet
     done      saga.decision;
     c         saga.batch_command;
-    to_write  integer := 0;
-    written   integer;
+    turn      integer := 1;
 begin
     for c in select * from saga.read_batch(commands, actions) loop
+        if c.turn > turn then
+            perform saga.write_outcomes(undecided);
+            undecided := '{}';
+            turn := c.turn;
+        end if;
         if c.problem is not null then
             done := (c.ordinal, 'unreadable', null, c.problem, null, null, null, null);
         elsif (c.who).saga_id < horizon then
@@ -363,7 +388,7 @@ begin
         else
             done := saga.execute_one(c, alone);
             if done.outcome is not null then
-                to_write := to_write + 1;
+                undecided := undecided || done;
             end if;
             if deferring is not null then
                 execute deferring;
@@ -371,20 +396,29 @@ begin
         end if;
         decisions := decisions || done;
     end loop;
+    perform saga.write_outcomes(undecided);
+    return decisions;
+end
+$$;
+
+create function saga.write_outcomes(decisions saga.decision[]) returns void
+language plpgsql volatile
+as $$
+declare
+    written integer;
+begin
     insert into saga.outcome as o (saga_id, step, element, operation, round, outcome, output, error)
     select (d.who).saga_id, (d.who).step, (d.who).element, (d.who).operation, (d.who).round, d.outcome, d.output, d.why
     from unnest(decisions) d
-    where d.outcome is not null
     order by d.who
     on conflict (saga_id, step, element, operation) do update
         set round = excluded.round, outcome = excluded.outcome, output = excluded.output, error = excluded.error, xid = excluded.xid,
             decided_at = excluded.decided_at
         where o.outcome = 'failed' and o.round < excluded.round;
     get diagnostics written = row_count;
-    if written <> to_write then
+    if written <> cardinality(decisions) then
         raise exception using errcode = 'SG299', message = 'an outcome stands already';
     end if;
-    return decisions;
 end
 $$;
 
@@ -403,7 +437,7 @@ grant select, insert, update, delete on saga.handler to sagapost_definer;
 
 -- saga-worker, executing. Handlers run with its rights, so the functions under execute_batch do too, and it needs the tables itself.
 grant execute on function
-    saga.execute_batch(jsonb[], text[]), saga.decide_batch(jsonb[], text[]), saga.read_batch(jsonb[], text[]),
+    saga.execute_batch(jsonb[], text[]), saga.decide_batch(jsonb[], text[]), saga.write_outcomes(saga.decision[]), saga.read_batch(jsonb[], text[]),
     saga.execute_one(saga.batch_command, boolean), saga.run_handler(saga.batch_command, jsonb), saga.is_uuid(text), saga.deferring_statement(),
     saga.command_problem(jsonb), saga.identify(jsonb), saga.require_read_committed(), saga.queue_replies(jsonb[]),
     saga.reply_body(jsonb, text, jsonb, jsonb), saga.expired_reply(jsonb), saga.standing_reply(jsonb, saga.outcome),

@@ -89,7 +89,7 @@ create table saga.key (
     saga_id    uuid not null,
     input      jsonb not null,
     created_at timestamptz not null default clock_timestamp(),
-    primary key (definition, key)
+    primary key (key, definition) -- in this order, so that people find a saga by its key alone
 );
 
 -- Running sagas. Only what an index needs is indexed, so that a step's update is HOT; wake_at only moves earlier, and waking too early re-arms it.

@@ -331,6 +331,10 @@ begin
         graph := latest.graph;
     else
         planned := saga.plan_steps(content -> 'steps', saga.check_shape(content -> 'steps'));
+        if octet_length(planned::text) > 1000000 then
+            perform saga.refuse('SG312', format('the plan of "%s" has %s bytes, allowed are 1000000', publish.definition,
+                                                octet_length(planned::text)), 'Make its inputs smaller.');
+        end if;
         version := coalesce((select max(d.version) from saga.definition d where d.name = publish.definition), 0) + 1;
         graph := saga.mermaid(publish.definition, planned);
         update saga.definition d set current = false where d.id = latest.id;

@@ -58,16 +58,17 @@ begin
                                  c.operation = 'undo' and c.undo_on_fail, c.is_mapped, c.input),
                c.saga_id::text, c.orchestrator
         from command c
-        where c.missing is null and c.action is not null
+        where c.missing is null and c.action is not null and pg_column_size(c.input) <= 524288
         order by c.ordinal
     )
     select c.ordinal,
            case when c.step is null then 'there is no such step of such a saga'
                 when c.action is null then format('step "%s" has no %s', c.step, c.operation)
-                else format('%s of step "%s": the path %s finds nothing',
-                            case c.operation when 'undo' then 'undo_input' else 'input' end, c.step, c.missing) end
+                else format('%s of step "%s": %s', case when c.is_mapped then 'undo_input' else 'input' end, c.step,
+                            case when c.missing is not null then format('the path %s finds nothing', c.missing)
+                                 else format('it has %s bytes, allowed are 524288', pg_column_size(c.input)) end) end
     from command c
-    where c.missing is not null or c.action is null
+    where c.missing is not null or c.action is null or pg_column_size(c.input) > 524288
     order by c.ordinal;
 end
 $$;
@@ -89,6 +90,10 @@ declare
 begin
     if jsonb_typeof(start.input) is distinct from 'object' then
         raise exception 'saga.start: the input of "%" is no JSON object', start.definition using errcode = 'SG323';
+    end if;
+    if pg_column_size(start.input) > 262144 then
+        raise exception 'saga.start: the input of "%" has % bytes, allowed are 262144', start.definition, pg_column_size(start.input)
+            using errcode = 'SG323', hint = 'Keep what is large in a table and put its key into the input.';
     end if;
     select d.id, d.version, d.start_steps, d.timeout_us, d.root_steps, d.root_timeout_us into plan
     from saga.definition d where d.name = start.definition and d.current;
