@@ -64,5 +64,4 @@ create function outbox.uuid_v7() returns uuid
 comment on function outbox.uuid_v7() is 'A new UUID of version 7: its first 48 bits are the milliseconds since 1970.';
 
 revoke all on function outbox.uuid_v7() from public;
-grant execute on function outbox.uuid_v7() to
-    sagapost_writer, sagapost_relay, sagapost_worker, sagapost_definer, sagapost_participant, sagapost_operator;
+grant execute on function outbox.uuid_v7() to sagapost_writer, sagapost_worker, sagapost_participant;

@@ -17,8 +17,14 @@ create function session_wait(name text) returns text language plpgsql as $$
 declare
     answer text;
 begin
-    select value into answer from dblink_get_result(name) as t (value text);
-    perform from dblink_get_result(name) as t (value text); -- the end of the results
+    begin
+        select value into answer from dblink_get_result(name) as t (value text);
+    exception
+        when others then
+            perform from dblink_get_result(name, false) as t (value text); -- the end of the results
+            raise;
+    end;
+    perform from dblink_get_result(name) as t (value text);
     return answer;
 end
 $$;
