@@ -30,7 +30,11 @@ struct part {
 
 static const struct part parts[] = {
     {"1 step, everything", 1, ALL_TYPES, {true, true, 2, true, true, true}, false},
-    {"2 steps, pauses, conditions", 2, ALL_TYPES, {.cancel = true, .pause = true, .unmappable = true}, false},
+    {"2 steps, pauses, conditions",
+     2,
+     ALL_TYPES,
+     {.cancel = true, .pause = true, .unmappable = true},
+     false},
     {"2 steps, an operator", 2, ALL_TYPES, {.cancel = true, .operators = 1}, false},
     {"2 steps, forgetful", 2, ALL_TYPES, {.cancel = true, .expired = true}, false},
     {"2 steps, a lie", 2, ALL_TYPES, {.cancel = true, .lies = true}, false},

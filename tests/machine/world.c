@@ -9,35 +9,31 @@
 
 #define BIT(i) (UINT64_C(1) << (i))
 
-/* Packing: exact, so that two worlds are the same if and only if their keys are. */
+/* Packing: exact, so that two worlds are the same if and only if their keys are. Each field has its
+ * place in a word: one word for the saga, half a word for each step. */
 
 struct packer {
-    uint64_t *words;
+    uint64_t word;
     int at;
 };
 
-static void put(struct packer *packer, unsigned value, int bits)
+static inline void put(struct packer *packer, unsigned value, int bits)
 {
     assert(value < 1u << bits);
-    for (int i = 0; i < bits; i++, packer->at++)
-        packer->words[packer->at / 64] |= (uint64_t)(value >> i & 1) << (packer->at % 64);
+    packer->word |= (uint64_t)value << packer->at;
+    packer->at += bits;
 }
 
-static unsigned get(struct packer *packer, int bits)
+static inline unsigned get(struct packer *packer, int bits)
 {
-    unsigned value = 0;
-    for (int i = 0; i < bits; i++, packer->at++)
-        value |= (unsigned)(packer->words[packer->at / 64] >> (packer->at % 64) & 1) << i;
+    unsigned value = (unsigned)(packer->word >> packer->at) & ((1u << bits) - 1);
+    packer->at += bits;
     return value;
 }
 
-#define ROUND_BITS   3
-#define ATTEMPT_BITS 3
-
-struct world_key world_pack(const struct plan *plan, const struct world *world)
+static uint64_t pack_saga(const struct world *world)
 {
-    struct world_key key = {0};
-    struct packer packer = {key.words, 0};
+    struct packer packer = {0};
     put(&packer, world->instance.state, 3);
     put(&packer, world->instance.phase, 3);
     put(&packer, world->instance.paused, 1);
@@ -47,60 +43,83 @@ struct world_key world_pack(const struct plan *plan, const struct world *world)
     put(&packer, world->has_been_paused, 1);
     put(&packer, world->lied, 1);
     put(&packer, (unsigned)world->operators_used, 2);
-    for (int i = 0; i < plan->step_count; i++) {
-        const struct step_status *status = &world->instance.steps[i];
-        const struct truth *truth = &world->truth[i];
-        put(&packer, status->state, 5);
-        put(&packer, (unsigned)status->round, ROUND_BITS);
-        put(&packer, (unsigned)status->undo_round, ROUND_BITS);
-        put(&packer, (unsigned)status->attempt, ATTEMPT_BITS);
-        put(&packer, status->due_us != 0, 1);
-        put(&packer, truth->action, 2);
-        put(&packer, (unsigned)truth->failed_round, ROUND_BITS);
-        put(&packer, (unsigned)truth->sent_round, ROUND_BITS);
-        put(&packer, truth->undone, 1);
-        put(&packer, (unsigned)truth->undo_failed_round, ROUND_BITS);
-        put(&packer, (unsigned)truth->undo_sent_round, ROUND_BITS);
-        put(&packer, truth->probe_sent, 1);
-        put(&packer, truth->by_hand, 1);
-        put(&packer, truth->expired, 1);
-    }
-    assert(packer.at <= KEY_WORDS * 64);
+    return packer.word;
+}
+
+static void unpack_saga(uint64_t word, struct world *world)
+{
+    struct packer packer = {word, 0};
+    world->instance.state = (enum saga_state)get(&packer, 3);
+    world->instance.phase = (enum saga_phase)get(&packer, 3);
+    world->instance.paused = get(&packer, 1);
+    world->instance.cancel_requested = get(&packer, 1);
+    world->instance.deadline_us = get(&packer, 1) ? NOW : 0;
+    world->cancelled = get(&packer, 1);
+    world->has_been_paused = get(&packer, 1);
+    world->lied = get(&packer, 1);
+    world->operators_used = (int)get(&packer, 2);
+}
+
+#define STEP_BITS    32
+#define ROUND_BITS   3
+#define ATTEMPT_BITS 2
+
+static uint64_t pack_step(const struct step_status *status, const struct truth *truth)
+{
+    struct packer packer = {0};
+    put(&packer, status->state, 5);
+    put(&packer, (unsigned)status->round, ROUND_BITS);
+    put(&packer, (unsigned)status->undo_round, ROUND_BITS);
+    put(&packer, (unsigned)status->attempt, ATTEMPT_BITS);
+    put(&packer, status->due_us != 0, 1);
+    put(&packer, truth->action, 2);
+    put(&packer, (unsigned)truth->failed_round, ROUND_BITS);
+    put(&packer, (unsigned)truth->sent_round, ROUND_BITS);
+    put(&packer, (unsigned)truth->undo_failed_round, ROUND_BITS);
+    put(&packer, (unsigned)truth->undo_sent_round, ROUND_BITS);
+    put(&packer, truth->undone, 1);
+    put(&packer, truth->probe_sent, 1);
+    put(&packer, truth->by_hand, 1);
+    put(&packer, truth->expired, 1);
+    assert(packer.at == STEP_BITS);
+    return packer.word;
+}
+
+static void unpack_step(uint64_t word, struct step_status *status, struct truth *truth)
+{
+    struct packer packer = {word, 0};
+    status->state = (enum step_state)get(&packer, 5);
+    status->round = (int)get(&packer, ROUND_BITS);
+    status->undo_round = (int)get(&packer, ROUND_BITS);
+    status->attempt = (int)get(&packer, ATTEMPT_BITS);
+    status->due_us = get(&packer, 1) ? NOW : 0;
+    truth->action = (enum outcome)get(&packer, 2);
+    truth->failed_round = (int)get(&packer, ROUND_BITS);
+    truth->sent_round = (int)get(&packer, ROUND_BITS);
+    truth->undo_failed_round = (int)get(&packer, ROUND_BITS);
+    truth->undo_sent_round = (int)get(&packer, ROUND_BITS);
+    truth->undone = get(&packer, 1);
+    truth->probe_sent = get(&packer, 1);
+    truth->by_hand = get(&packer, 1);
+    truth->expired = get(&packer, 1);
+}
+
+struct world_key world_pack(const struct plan *plan, const struct world *world)
+{
+    struct world_key key = {{pack_saga(world)}};
+    for (int i = 0; i < plan->step_count; i++)
+        key.words[1 + i / 2] |= pack_step(&world->instance.steps[i], &world->truth[i])
+                                << (i % 2 * STEP_BITS);
     return key;
 }
 
 void world_unpack(const struct plan *plan, const struct world_key *key, struct world *ret_world)
 {
-    struct world_key copy = *key;
-    struct packer packer = {copy.words, 0};
     memset(ret_world, 0, sizeof(*ret_world));
-    ret_world->instance.state = (enum saga_state)get(&packer, 3);
-    ret_world->instance.phase = (enum saga_phase)get(&packer, 3);
-    ret_world->instance.paused = get(&packer, 1);
-    ret_world->instance.cancel_requested = get(&packer, 1);
-    ret_world->instance.deadline_us = get(&packer, 1) ? NOW : 0;
-    ret_world->cancelled = get(&packer, 1);
-    ret_world->has_been_paused = get(&packer, 1);
-    ret_world->lied = get(&packer, 1);
-    ret_world->operators_used = (int)get(&packer, 2);
-    for (int i = 0; i < plan->step_count; i++) {
-        struct step_status *status = &ret_world->instance.steps[i];
-        struct truth *truth = &ret_world->truth[i];
-        status->state = (enum step_state)get(&packer, 5);
-        status->round = (int)get(&packer, ROUND_BITS);
-        status->undo_round = (int)get(&packer, ROUND_BITS);
-        status->attempt = (int)get(&packer, ATTEMPT_BITS);
-        status->due_us = get(&packer, 1) ? NOW : 0;
-        truth->action = (enum outcome)get(&packer, 2);
-        truth->failed_round = (int)get(&packer, ROUND_BITS);
-        truth->sent_round = (int)get(&packer, ROUND_BITS);
-        truth->undone = get(&packer, 1);
-        truth->undo_failed_round = (int)get(&packer, ROUND_BITS);
-        truth->undo_sent_round = (int)get(&packer, ROUND_BITS);
-        truth->probe_sent = get(&packer, 1);
-        truth->by_hand = get(&packer, 1);
-        truth->expired = get(&packer, 1);
-    }
+    unpack_saga(key->words[0], ret_world);
+    for (int i = 0; i < plan->step_count; i++)
+        unpack_step(key->words[1 + i / 2] >> (i % 2 * STEP_BITS), &ret_world->instance.steps[i],
+                    &ret_world->truth[i]);
 }
 
 /* Moves. */
@@ -477,9 +496,9 @@ static const char *check_unchanged(const struct plan *plan, const struct world *
                                    const struct world *after,
                                    const struct machine_decision *decision)
 {
-    struct world_key keys[2] = {world_pack(plan, before), world_pack(plan, after)};
     if (decision->verdict == VERDICT_APPLIED)
         return NULL;
+    struct world_key keys[2] = {world_pack(plan, before), world_pack(plan, after)};
     if (memcmp(&keys[0], &keys[1], sizeof(keys[0])) != 0)
         return "an event that was not applied changed the saga";
     return decision->command_count + decision->note_count > 0

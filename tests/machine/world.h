@@ -20,7 +20,7 @@
 
 #define WORLD_STEPS_MAX 4
 #define MOVES_MAX       128
-#define KEY_WORDS       3
+#define KEY_WORDS       (1 + WORLD_STEPS_MAX / 2)
 
 /* What may happen beside answers, silence, timers and the saga's deadline. */
 struct world_options {
