@@ -28,6 +28,8 @@ static bool wait_socket(PGconn *connection, short events, int64_t deadline_us)
     for (;;) {
         int64_t left_us = deadline_us - clock_monotonic_us(&clock_system);
         struct pollfd watch = {.fd = PQsocket(connection), .events = events};
+        if (watch.fd < 0)
+            return true; /* closed: poll would not even look at it */
         if (left_us <= 0)
             return false;
         int64_t left_ms = left_us / US_PER_MS + 1;
@@ -168,8 +170,7 @@ static int check_result(struct pg_client *client, const PGresult *result, struct
         return 0;
     case PGRES_FATAL_ERROR:
         return pg_failure_of_result(result, error);
-    default: /* COPY leaves the connection in a state of its own */
-        PQreset(client->connection);
+    default: /* COPY; the next PQexec ends it */
         return error_set(error, ERROR_STATE, RETRY_BUG, "%s is not supported here",
                          PQresStatus(PQresultStatus(result)));
     }
