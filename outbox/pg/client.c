@@ -131,9 +131,11 @@ int pg_client_connect(struct pg_client **ret_client, const char *conninfo,
     if (code < 0)
         return code;
     struct pg_client *client = calloc(1, sizeof(*client));
-    if (client == NULL)
-        code = error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for a connection");
-    if (code == 0 && has_several_hosts(conninfo))
+    if (client == NULL) {
+        pg_conninfo_free(parsed);
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for a connection");
+    }
+    if (has_several_hosts(conninfo))
         code = pg_conninfo_default(parsed, "target_session_attrs", "primary", error);
     if (code == 0)
         code = connect_hosts(client, parsed, connect_timeout_us, error);

@@ -86,6 +86,11 @@ static int find(const struct pg_conninfo *conninfo, const char *keyword)
     return -1;
 }
 
+static int no_memory(struct error *error)
+{
+    return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for connection settings");
+}
+
 static int set(struct pg_conninfo *conninfo, const char *keyword, const char *value,
                struct error *error)
 {
@@ -93,7 +98,7 @@ static int set(struct pg_conninfo *conninfo, const char *keyword, const char *va
     char *copy = strdup(value);
 
     if (copy == NULL)
-        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for connection settings");
+        return no_memory(error);
     if (i >= 0) {
         free(conninfo->values[i]);
         conninfo->values[i] = copy;
@@ -103,7 +108,7 @@ static int set(struct pg_conninfo *conninfo, const char *keyword, const char *va
     char *name = strdup(keyword);
     if (name == NULL) {
         free(copy);
-        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for connection settings");
+        return no_memory(error);
     }
     conninfo->keywords[conninfo->count] = name;
     conninfo->values[conninfo->count++] = copy;
@@ -197,9 +202,11 @@ int pg_conninfo_parse(struct pg_conninfo **ret_conninfo, const char *text,
                          "PostgreSQL's connection string cannot be read: %s", message);
     }
     struct pg_conninfo *conninfo = calloc(1, sizeof(*conninfo));
-    int code = conninfo == NULL ? error_set(error, ERROR_NO_MEMORY, RETRY_LATER,
-                                            "no memory for connection settings")
-                                : take_options(conninfo, options, error);
+    if (conninfo == NULL) {
+        PQconninfoFree(options);
+        return no_memory(error);
+    }
+    int code = take_options(conninfo, options, error);
     PQconninfoFree(options);
     if (code == 0)
         code = add_ours(conninfo, fallback_name, primary_only, error);

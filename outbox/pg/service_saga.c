@@ -107,9 +107,9 @@ int sagapost_saga_receive(PGconn *connection, const void *command, size_t comman
     struct sagapost_received received = {0};
     PGresult *result;
 
+    if (ret_received == NULL)
+        return sagapost_internal_usage(error, "ret_received is NULL");
     int code = check_command(command, command_bytes, error);
-    if (code == 0 && ret_received == NULL)
-        code = sagapost_internal_usage(error, "ret_received is NULL");
     if (code < 0)
         return code;
     sagapost_internal_jsonb(&params, command, command_bytes);
