@@ -84,8 +84,6 @@ static const struct command commands[] = {
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
-static const char usage[] = "usage: sagapost COMMAND [ARGUMENTS] [SETTINGS]\n";
-
 /* How many words of the command line are this command's name; 0: it is another. */
 static int command_match(const struct command *command, const char *const *words, int count)
 {
@@ -109,13 +107,16 @@ static void command_name(const struct command *command, char *out, size_t capaci
         snprintf(out + used, capacity - used, " %s", command->arguments);
 }
 
-static void commands_print(FILE *out)
+/* What stands before the settings in --help. */
+static void usage_write(char *out, size_t capacity)
 {
-    fputs("\ncommands:\n", out);
-    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+    size_t used =
+        (size_t)snprintf(out, capacity, "usage: sagapost COMMAND [ARGUMENTS] [SETTINGS]\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT && used < capacity; i++) {
         char name[96];
         command_name(&commands[i], name, sizeof name);
-        fprintf(out, "  %-34s %s\n", name, commands[i].help);
+        used +=
+            (size_t)snprintf(out + used, capacity - used, "  %-34s %s\n", name, commands[i].help);
     }
 }
 
@@ -183,8 +184,9 @@ int main(int argc, char **argv)
             puts("sagapost " SAGAPOST_VERSION);
             status = CLI_DONE;
         } else if (config_wants_help(cli.config)) {
+            char usage[4096];
+            usage_write(usage, sizeof usage);
             config_print_help(cli.config, stdout, usage);
-            commands_print(stdout);
             status = CLI_DONE;
         } else {
             status = command_run(&cli, words, count, &error);
