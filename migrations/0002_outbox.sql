@@ -585,10 +585,11 @@ select p.share, p.relay, p.epoch, p.updated_at, p.t2 is not null as window_open,
 
 revoke all on all functions in schema outbox from public;
 
--- Writers: everything of a message but its place in the log. saga-worker writes commands and replies.
+-- Writers: everything of a message but its place in the log, and what INSERT ... RETURNING wants to read. saga-worker writes commands and replies.
 grant insert (message_id, created_at, type, key, exchange, routing_key, headers, payload, payload_bytes, content_type, correlation_id,
               reply_to, mandatory)
    on outbox.message to sagapost_writer, sagapost_worker;
+grant select (id, message_id) on outbox.message to sagapost_writer, sagapost_worker;
 grant usage on sequence outbox.message_id_seq to sagapost_writer, sagapost_worker;
 grant execute on function
     outbox.publish(text, jsonb, text, text, text, jsonb, uuid, boolean, boolean, text, text),

@@ -1,5 +1,5 @@
 -- Who may what in outbox and inbox: the whole matrix of roles, relations, columns and functions, and then by trying.
-select plan(42);
+select plan(45);
 
 create temporary table role as
 select 'sagapost_' || name as name from unnest('{writer, relay, worker, definer, participant, operator, reader}'::text[]) as name;
@@ -20,10 +20,11 @@ select r.name as role, t.full_name as relation, string_agg(privilege, ' ' order 
 create temporary table wanted (role text, relations text[], privileges text);
 insert into wanted values
     ('sagapost_writer', '{outbox.migration}', 'SELECT'),
-    ('sagapost_writer', '{outbox.message}', 'INSERT'),
+    ('sagapost_writer', '{outbox.message}', 'INSERT SELECT'),
     ('sagapost_writer', '{outbox.message_id_seq}', 'USAGE'),
     ('sagapost_worker', '{outbox.migration, inbox.setting, inbox.period}', 'SELECT'),
-    ('sagapost_worker', '{outbox.message, inbox.seen, inbox.seen_untimed}', 'INSERT'),
+    ('sagapost_worker', '{outbox.message}', 'INSERT SELECT'),
+    ('sagapost_worker', '{inbox.seen, inbox.seen_untimed}', 'INSERT'),
     ('sagapost_worker', '{outbox.message_id_seq}', 'USAGE'),
     ('sagapost_participant', '{outbox.migration, inbox.setting, inbox.period}', 'SELECT'),
     ('sagapost_participant', '{inbox.seen, inbox.seen_untimed}', 'INSERT'),
@@ -50,6 +51,8 @@ $$;
 select is(columns(role, 'outbox.message', 'INSERT'), 'content_type correlation_id created_at exchange headers key mandatory message_id payload payload_bytes reply_to routing_key type',
           role || ' writes all of a message but its place in the log')
   from unnest('{sagapost_writer, sagapost_worker}'::text[]) as role;
+select is(columns(role, 'outbox.message', 'SELECT'), 'id message_id', role || ' reads what INSERT ... RETURNING is for')
+  from unnest('{sagapost_writer, sagapost_worker}'::text[]) as role;
 select is(columns('sagapost_relay', 'outbox.intent', 'UPDATE'), 'answer applied_at', 'the relay answers intents, it does not rewrite them');
 select ok(not columns('sagapost_reader', 'outbox.parked', 'SELECT') ~ 'payload|headers|key_hash', 'a reader sees no payload and no header');
 
@@ -73,6 +76,7 @@ select is_empty($$ select * from callable where role = 'sagapost_definer' $$, 's
 -- By trying.
 set role sagapost_writer;
 select lives_ok($$ insert into outbox.message (type, payload) values ('t', '{}') $$, 'a writer inserts by hand');
+select isnt_empty($$ insert into outbox.message (type, payload) values ('t', '{}') returning id, message_id $$, 'and learns its id');
 select lives_ok($$ insert into outbox.message (type, payload, headers) values ('t', '{}', jsonb_build_object('n', 1, 'long', repeat('x', 300))) $$, 'with headers of all kinds');
 select lives_ok($$ select outbox.publish('t', '{}', 'K', serialize => true), outbox.publish_bytes('t', '') $$, 'and publishes');
 select throws_ok(format('insert into outbox.message (type, payload, %s) values (''t'', ''{}'', %s)', name, value), '42501', null, 'but gives no ' || name)
