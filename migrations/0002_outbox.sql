@@ -2,8 +2,6 @@
 -- The outbox: an append-only log as a ring of partitions, the relays' positions, what had to be set aside, and the functions that
 -- services publish with.
 
--- Settings ---------------------------------------------------------------------------------------------------------------------
-
 -- What outbox.configure last set. The log itself carries these values as constants, in a default and a trigger: a writer reads no table.
 create table outbox.setting (
     only_row            boolean primary key default true check (only_row),
@@ -96,9 +94,8 @@ begin
         refused := case when problem is not null then 'headers' end;
     end if;
     if refused is not null then
-        raise exception using
-            errcode = 'check_violation', schema = 'outbox', table = 'message', column = refused,
-            message = format('outbox.message.%s %s', refused, problem);
+        raise exception using errcode = 'check_violation', schema = 'outbox', table = 'message', column = refused,
+                              message = format('outbox.message.%s %s', refused, problem);
     end if;
     return new;
 end
@@ -146,8 +143,7 @@ create function outbox.slot_expression(slots integer, period_seconds integer) re
     return format('(date_part(''epoch'', clock_timestamp())::bigint / %s %% %s)::smallint', period_seconds, slots);
 
 create function outbox.current_slot() returns smallint
-    language plpgsql volatile
-    set search_path = pg_catalog, pg_temp
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
     slot smallint;
@@ -176,9 +172,7 @@ select l.slot,
 -- Takes the log's strongest lock for a moment; gives up (55P03) rather than make writers wait for a long transaction.
 create function outbox.configure(ring_slots integer default null, ring_period interval default null, payload_bytes_max integer default null)
     returns outbox.setting
-    language plpgsql volatile
-    set search_path = pg_catalog, pg_temp
-    set lock_timeout = '5s'
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
 declare
     setting   outbox.setting;
@@ -217,7 +211,6 @@ begin
     end loop;
     execute format('alter table outbox.message alter column slot set default %s',
                    outbox.slot_expression(setting.ring_slots, setting.ring_period_seconds));
-
     execute format('create or replace trigger check_message before insert on outbox.message
                     for each row execute function outbox.check_message(%L)', setting.payload_bytes_max);
     return setting;
@@ -315,8 +308,7 @@ create index intent_open on outbox.intent (id) where applied_at is null;
 -- `set local sagapost.wakeup = 'off'` keeps back the notification: a transaction that has notified cannot be prepared for a two-phase commit. A
 -- relay that sleeps then finds the message at its next poll.
 create function outbox.wake_relay() returns trigger
-    language plpgsql
-    set search_path = pg_catalog, pg_temp
+    language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
     if current_setting('sagapost.wakeup', true) is distinct from 'off' then
@@ -340,10 +332,7 @@ create trigger wake_relay_0
 -- long ago the oldest running transaction began. Bitmap and sequential scans are off, and the last question asks for that index's order:
 -- without statistics the planner would read the leaf, or all of its index on (id).
 create function outbox.leaf_refusal(leaf regclass) returns text
-    language plpgsql volatile
-    set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off
-    set enable_bitmapscan = off
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off
 as $$
 declare
     pos       outbox.position;
@@ -381,8 +370,7 @@ $$;
 -- Returns truncated | empty | current (it takes new rows) | unsettled | busy (somebody uses it) | no_position | position_of_another_server.
 -- Only truncated changed anything; after all others it is tried again later, and being late breaks nothing.
 create function outbox.truncate_leaf(slot integer) returns text
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, pg_temp
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     leaf    regclass := (select l.relation from outbox.leaf as l where l.slot = truncate_leaf.slot);
@@ -482,8 +470,7 @@ $$;
 
 -- Records what an operator wants of a parked message and wakes the relay of its share; returns the intent, whose answer the relay writes.
 create function outbox.intend(verb text, message_id uuid, reason text) returns bigint
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, pg_temp
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     parked    record;
@@ -492,9 +479,7 @@ begin
     select p.share, p.state into parked from outbox.parked as p where p.message_id = intend.message_id
      order by p.state = 'behind', p.id limit 1;
     if not found then
-        raise exception using
-            errcode = 'SG105',
-            message = format('no message %s is parked', coalesce(message_id::text, 'null'));
+        raise exception using errcode = 'SG105', message = format('no message %s is parked', coalesce(message_id::text, 'null'));
     end if;
     if verb = 'requeue' and parked.state = 'behind' then
         raise exception using
@@ -509,27 +494,21 @@ end
 $$;
 
 create function outbox.requeue(message_id uuid, reason text default null) returns bigint
-    language sql volatile
-    return outbox.intend('requeue', message_id, reason);
-
+    language sql volatile return outbox.intend('requeue', message_id, reason);
 create function outbox.discard(message_id uuid, reason text default null) returns bigint
-    language sql volatile
-    return outbox.intend('discard', message_id, reason);
+    language sql volatile return outbox.intend('discard', message_id, reason);
 
 -- What one sees ---------------------------------------------------------------------------------------------------------------------
 
 -- Rows that committed and are not settled, by share, counted up to rows_max, and the age of the one with the lowest id.
 -- By the persisted position, which trails the relay by what is in flight. With one share all rows are its own.
 create function outbox.backlog_at_most(rows_max bigint default null) returns table (share integer, rows bigint, oldest_age interval)
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off
-    set enable_bitmapscan = off
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off
 as $$
 declare
-    pos      outbox.position;
-    seen     pg_snapshot; -- the end of the window: what it does not see is unsettled
-    settled  bigint;      -- what it sees is settled up to this id
+    pos     outbox.position;
+    seen    pg_snapshot; -- the end of the window: what it does not see is unsettled
+    settled bigint;      -- what it sees is settled up to this id
 begin
     for pos in select p.* from outbox.position as p order by p.share loop
         seen := coalesce(pos.t2, pos.t1);
@@ -612,6 +591,8 @@ grant select (id, message_id, share, holds, created_at, type, key, exchange, rou
               reason, detail, attempts, parked_at, next_attempt_at)
    on outbox.parked to sagapost_reader;
 grant select on outbox.intent to sagapost_reader;
+-- How a type is routed is part of what a developer defines.
+grant select, insert, update, delete on outbox.route to sagapost_definer;
 grant select on outbox.setting, outbox.route, outbox.position, outbox.leaf, outbox.backlog, outbox.parked_summary, outbox.status
    to sagapost_relay, sagapost_operator, sagapost_reader;
 grant execute on function outbox.current_slot(), outbox.slot_expression(integer, integer), outbox.backlog_at_most(bigint)

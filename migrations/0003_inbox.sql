@@ -81,8 +81,7 @@ end
 $$;
 -- Messages older than this are refused. Replaced whenever a partition is dropped, and in the same transaction.
 create function inbox.refuse_before(at timestamptz) returns void
-    language plpgsql volatile
-    set search_path = pg_catalog, pg_temp
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
     execute format('create or replace trigger refuse_expired before insert on inbox.seen_default
@@ -92,9 +91,7 @@ $$;
 
 -- Makes the partition [starts_at, ends_at) and moves into it what the DEFAULT partition holds of that time.
 create function inbox.create_period(starts_at timestamptz, ends_at timestamptz) returns void
-    language plpgsql volatile
-    set search_path = pg_catalog, pg_temp
-    set timezone = 'UTC'
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
 declare
     relation name := format('seen_%s', to_char(starts_at, 'YYYYMMDD"_"HH24MISS'));
@@ -114,9 +111,7 @@ $$;
 -- Workers call it every minute or so; whoever comes second does nothing, and what a lock is in the way of is done the next time.
 -- Returns what it did, for a log.
 create function inbox.maintain() returns text
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, pg_temp
-    set lock_timeout = '200ms'
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms'
 as $$
 declare
     setting inbox.setting;

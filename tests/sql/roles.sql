@@ -29,6 +29,7 @@ insert into wanted values
     ('sagapost_participant', '{outbox.migration, inbox.setting, inbox.period}', 'SELECT'),
     ('sagapost_participant', '{inbox.seen, inbox.seen_untimed}', 'INSERT'),
     ('sagapost_definer', '{outbox.migration}', 'SELECT'),
+    ('sagapost_definer', '{outbox.route}', 'DELETE INSERT SELECT UPDATE'),
     ('sagapost_relay', '{outbox.migration, outbox.message, outbox.message_id_seq, outbox.route, outbox.setting, outbox.leaf, outbox.backlog,
                          outbox.parked_summary, outbox.status}', 'SELECT'),
     ('sagapost_relay', '{outbox.message_0, outbox.message_1, outbox.message_2, outbox.message_3, outbox.message_4, outbox.message_5, outbox.message_6,
