@@ -82,12 +82,17 @@ static void log_given(void *data, const char *name, const char *text, const char
              LOG_STR("source", source));
 }
 
+static int status_of(const struct error *failure)
+{
+    return failure->retry == RETRY_NEVER || failure->code == ERROR_USAGE ? EXIT_NEEDS_A_PERSON
+                                                                         : EXIT_MAY_RESTART;
+}
+
 /* A mistake on the command line is answered where it was made: plainly, on standard error. */
 static int refuse_settings(const struct daemon *daemon, const struct error *error)
 {
     fprintf(stderr, "%s: %s\n", daemon->program->name, error->message);
-    return error->code == ERROR_USAGE || error->retry == RETRY_NEVER ? EXIT_NEEDS_A_PERSON
-                                                                     : EXIT_MAY_RESTART;
+    return status_of(error);
 }
 
 static int refuse_words(const struct daemon *daemon)
@@ -213,12 +218,6 @@ static int start_watchdog(struct daemon *daemon, struct error *error)
 }
 
 /* --- life ----------------------------------------------------------------------------------- */
-
-static int status_of(const struct error *failure)
-{
-    return failure->retry == RETRY_NEVER || failure->code == ERROR_USAGE ? EXIT_NEEDS_A_PERSON
-                                                                         : EXIT_MAY_RESTART;
-}
 
 static int open_admin(struct daemon *daemon, struct error *error)
 {
