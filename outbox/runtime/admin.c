@@ -250,7 +250,8 @@ int admin_create(struct admin **ret_admin, struct loop *loop, const struct admin
                  struct error *error)
 {
     struct admin *admin = calloc(1, sizeof(*admin));
-    int result, fd;
+    int fd = -1;
+    int result;
 
     if (!admin)
         return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for the HTTP window");

@@ -5,6 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Here they are functions, also for the analyzer. */
+#undef error_set
+#undef error_set_errno
+#undef error_context
+
 static void set_class(struct error *error, enum error_code code, enum error_retry retry)
 {
     assert(code < 0);

@@ -64,6 +64,14 @@ int error_set_errno(struct error *error, int saved_errno, enum error_retry retry
 /* Puts `format` and ": " in front of the message. Keeps everything else. Returns error->code. */
 int error_context(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 
+#ifdef __clang_analyzer__
+/* The analyzer sees one file at a time and would follow paths on which a failure is reported as 0;
+ * this tells it what is returned. */
+#define error_set(error, code, ...) (error_set(error, code, __VA_ARGS__), (int)(code))
+#define error_set_errno(error, ...) (error_set_errno(error, __VA_ARGS__), (int)ERROR_SYSTEM)
+#define error_context(error, ...)   (error_context(error, __VA_ARGS__), (int)ERROR_STATE)
+#endif
+
 void error_clear(struct error *error);
 
 const char *error_retry_name(enum error_retry retry);

@@ -61,15 +61,25 @@ static void close_fd(int fd)
 
 void loop_destroy(struct loop *loop)
 {
+    struct loop_fd *watch, *next_watch;
+    struct loop_timer *timer, *next_timer;
+    struct loop_hook *hook, *next_hook;
+
     if (!loop)
         return;
     assert(!loop->turning);
-    while (loop->fds)
-        loop_fd_remove(loop->fds);
-    while (loop->timers)
-        loop_timer_destroy(loop->timers);
-    while (loop->hooks)
-        loop_hook_remove(loop->hooks);
+    for (watch = loop->fds; watch; watch = next_watch) {
+        next_watch = watch->next;
+        loop_fd_remove(watch);
+    }
+    for (timer = loop->timers; timer; timer = next_timer) {
+        next_timer = timer->next;
+        loop_timer_destroy(timer);
+    }
+    for (hook = loop->hooks; hook; hook = next_hook) {
+        next_hook = hook->next;
+        loop_hook_remove(hook);
+    }
     free(loop->heap);
     close_fd(loop->signal_fd);
     close_fd(loop->timer_fd);

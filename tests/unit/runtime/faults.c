@@ -1,5 +1,7 @@
 #include "faults.h"
 
+#include "outbox/runtime/error.h"
+
 #include <errno.h>
 #include <microhttpd.h>
 #include <signal.h>
@@ -91,7 +93,7 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t count)
 }
 
 /* These two take variable arguments, so they are answered here. */
-int __wrap_asprintf(char **ret_text, const char *format, ...);
+int __wrap_asprintf(char **ret_text, const char *format, ...) PRINTF_LIKE(2, 3);
 int __wrap_asprintf(char **ret_text, const char *format, ...)
 {
     va_list arguments;
@@ -105,7 +107,7 @@ int __wrap_asprintf(char **ret_text, const char *format, ...)
     return bytes;
 }
 
-int __wrap___asprintf_chk(char **ret_text, int flag, const char *format, ...);
+int __wrap___asprintf_chk(char **ret_text, int flag, const char *format, ...) PRINTF_LIKE(3, 4);
 int __wrap___asprintf_chk(char **ret_text, int flag, const char *format, ...)
 {
     va_list arguments;
