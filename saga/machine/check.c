@@ -13,6 +13,7 @@
 #define UNDO_BEGUN     (S(UNDO_READY) | S(UNDO_SENT) | S(UNDO_RETRY_WAIT) | S(UNDO_STUCK))
 #define UNDO_KNOWN     (UNDO_BEGUN | S(UNDONE) | S(UNDO_EMPTY))
 #define NOT_STARTED    (S(WAITING) | S(CANCELLED) | S(SKIPPED))
+#define AT_REST        (S(SUCCEEDED) | S(FAILED) | S(SKIPPED) | S(CANCELLED) | S(UNDONE) | S(UNDO_EMPTY))
 #define PASSED_ONCE    (S(SUCCEEDED) | S(SKIPPED) | UNDO_KNOWN)
 
 static bool in(const struct step_status *status, uint32_t states)
@@ -98,6 +99,10 @@ static const char *check_ended(const struct plan *plan, const struct instance *i
 {
     if (machine_wake_us(plan, instance) != 0 || instance->deadline_us != 0)
         return "an ended saga has a timer";
+    for (int i = 0; i < plan->step_count; i++) {
+        if (instance->state != SAGA_CLOSED && !in(&instance->steps[i], AT_REST))
+            return "an ended saga has a step that has not ended";
+    }
     if (instance->state == SAGA_SUCCEEDED && facts->passed != facts->all)
         return "a saga succeeded without one of its steps";
     if (instance->state == SAGA_COMPENSATED &&

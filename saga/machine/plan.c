@@ -220,8 +220,6 @@ static struct json_object *parse(const char *json, size_t bytes, struct reader *
         return NULL;
     }
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-    /* The length is below PLAN_BYTES_MAX. Without a byte after it, a document that ends in a number
-     * would be asked for more. */
     struct json_object *document = json_tokener_parse_ex(tokener, json, (int)bytes);
     enum json_tokener_error status = json_tokener_get_error(tokener);
     if (status != json_tokener_success)

@@ -40,6 +40,8 @@ static int find_pivot(struct plan *plan, struct error *error)
             continue;
         if (plan->pivot >= 0)
             return refuse(error, &plan->steps[i], "a saga has one pivot (rule 2)");
+        if (plan->steps[i].via != VIA_COMMAND)
+            return refuse(error, &plan->steps[i], "a pivot is a command");
         plan->pivot = i;
     }
     return 0;
@@ -81,8 +83,6 @@ static int check_step(const struct plan *plan, int index, struct error *error)
     bool is_command = step->via == VIA_COMMAND;
     if (plan_find_step(plan, step->name, strlen(step->name)) != index)
         return refuse(error, step, "another step has this name");
-    if (step->kind == KIND_PIVOT && !is_command)
-        return refuse(error, step, "a pivot is a command");
     if (is_command && (!step->action || !step->participant))
         return refuse(error, step, "a command has an action and a participant");
     if (is_command && step->kind == KIND_COMPENSABLE && !step->undo)

@@ -362,7 +362,9 @@ static const char *check_action(const struct plan *plan, const struct world *wor
             plan->steps[step].kind != KIND_RETRIABLE && other->sent_round > 0)
             return "an action beside the pivot in flight";
     }
-    if (world->truth[step].action == OUTCOME_FENCED && !world->lied)
+    if (plan->steps[step].kind == KIND_PIVOT && world->instance.cancel_requested)
+        return "a further attempt of the pivot after a cancel";
+    if (world->truth[step].action == OUTCOME_FENCED)
         return plan->steps[step].kind == KIND_RETRIABLE ? NULL : "an action after its fence";
     return NULL;
 }
@@ -371,16 +373,21 @@ static const char *check_command(const struct plan *plan, const struct world *wo
                                  const struct machine_command *command, bool by_operator)
 {
     const struct step_status *status = &world->instance.steps[command->step];
+    const struct truth *truth = &world->truth[command->step];
     switch (command->operation) {
     case OPERATION_ACTION:
+        if (world->instance.state == SAGA_ABORTING || world->instance.state == SAGA_COMPENSATING)
+            return "an action while the saga aborts";
         if (command->attempt > plan->steps[command->step].retry.max)
             return "more attempts than the policy allows";
-        return command->round < world->truth[command->step].sent_round
-                   ? "an action of a lower round"
-                   : check_action(plan, world, command->step);
+        if (command->round < truth->sent_round || command->round <= truth->failed_round)
+            return "an action of a lower round, or of one that has failed";
+        return check_action(plan, world, command->step);
     case OPERATION_UNDO:
         if (command->attempt > plan->steps[command->step].undo_retry.max)
             return "more attempts of an undo than the policy allows";
+        if (command->round < truth->undo_sent_round || command->round <= truth->undo_failed_round)
+            return "an undo of a lower round, or of one that has failed";
         return check_undo(plan, world, command->step);
     default:
         if (plan->steps[command->step].kind == KIND_RETRIABLE && !by_operator &&
@@ -506,6 +513,27 @@ static const char *check_unchanged(const struct plan *plan, const struct world *
                : NULL;
 }
 
+/* A definite answer always resolves what is open, and one that claims what never was is noticed. */
+static const char *check_heard(const struct plan *plan, const struct world *before,
+                               const struct world *after, const struct move *move,
+                               const struct machine_decision *decision)
+{
+    if (move->event.type > EVENT_EXPIRED || move->event.operation == OPERATION_UNDO)
+        return NULL;
+    enum step_state state = before->instance.steps[move->event.step].state;
+    bool open = state == STEP_SENT || state == STEP_PROBING || state == STEP_UNKNOWN;
+    bool of_an_old_round = move->event.type == EVENT_FAILED &&
+                           move->event.round != before->instance.steps[move->event.step].round;
+    bool never = state == STEP_FAILED || state == STEP_CANCELLED || state == STEP_UNDO_EMPTY ||
+                 state == STEP_WAITING;
+    bool harmless = plan->steps[move->event.step].kind == KIND_READ_ONLY && state != STEP_WAITING;
+    if (move->is_answer && open && !of_an_old_round && decision->verdict != VERDICT_APPLIED)
+        return "a definite answer was not heard";
+    if (move->is_lie && never && !harmless && after->instance.phase != PHASE_PROTOCOL)
+        return "an answer that cannot be was taken without a word";
+    return NULL;
+}
+
 static void count_move(struct world *world, const struct move *move,
                        const struct machine_decision *decision, bool was_contradiction)
 {
@@ -544,6 +572,8 @@ const char *world_apply(const struct plan *plan, struct world *world, const stru
     machine_apply(plan, &world->instance, &move->event, ret_decision);
     forget_time(plan, &world->instance);
     const char *broken = check_unchanged(plan, &before, world, ret_decision);
+    if (!broken)
+        broken = check_heard(plan, &before, world, move, ret_decision);
     count_move(world, move, ret_decision, before.instance.phase == PHASE_PROTOCOL);
     int but = refusal ? refusal->command : -1;
     if (!broken)

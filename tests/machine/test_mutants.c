@@ -1,0 +1,356 @@
+/* test_mutants.c: bugs put into the tables, each of which the walk must catch. A walk that finds
+ * nothing proves something only if it would have found these. */
+#include "tests/machine/explore.h"
+#include "tests/machine/sagas.h"
+
+#include "saga/machine/table.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define STEPS(name) VALUE_BIT(STEP_##name)
+
+/* The row of a state and an event whose `because` begins so. */
+static struct step_row *step_row(enum step_state state, enum step_event event, const char *because)
+{
+    size_t count;
+    struct step_row *rows = step_rows(&count);
+    for (size_t i = 0; i < count; i++) {
+        if ((rows[i].states & VALUE_BIT(state)) && (rows[i].events & VALUE_BIT(event)) &&
+            strncmp(rows[i].because, because, strlen(because)) == 0)
+            return &rows[i];
+    }
+    fail_msg("there is no row \"%s\" any more: mend the mutant", because);
+    return NULL;
+}
+
+static struct settle_rule *rule(enum step_event event)
+{
+    size_t count;
+    struct settle_rule *rules = settle_rules(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (rules[i].event == event)
+            return &rules[i];
+    }
+    fail_msg("there is no rule for %s any more: mend the mutant", step_event_name(event));
+    return NULL;
+}
+
+static void nothing(struct context *context)
+{
+    (void)context;
+}
+
+/* Undo: the rules of its order. */
+
+static uint64_t undo_in_any_order(const struct plan *plan, const struct instance *instance,
+                                  const struct facts *facts)
+{
+    (void)plan;
+    (void)instance;
+    return facts->aborting && !facts->unsettled ? facts->effect : 0;
+}
+
+static uint64_t undo_before_all_is_settled(const struct plan *plan, const struct instance *instance,
+                                           const struct facts *facts)
+{
+    (void)plan;
+    (void)instance;
+    uint64_t steps = facts->aborting ? facts->effect : 0;
+    for (int i = 0; i < plan->step_count; i++) {
+        if (plan->steps[i].descendants & (facts->effect | facts->undoing | facts->unsettled))
+            steps &= ~STEP_BIT(i);
+    }
+    return steps;
+}
+
+static uint64_t undo_past_the_pivot(const struct plan *plan, const struct instance *instance,
+                                    const struct facts *facts)
+{
+    (void)plan;
+    (void)instance;
+    return facts->aborting || facts->stuck ? facts->effect : 0;
+}
+
+static void undo_before_dependants(void)
+{
+    rule(ON_UNDO)->which = undo_in_any_order;
+}
+
+static void undo_before_settled(void)
+{
+    rule(ON_UNDO)->which = undo_before_all_is_settled;
+}
+
+static void compensate_after_pivot(void)
+{
+    rule(ON_UNDO)->which = undo_past_the_pivot;
+}
+
+static void double_undo(void)
+{
+    step_row(STEP_UNDO_SENT, ON_UNDONE, "its participant undid it")->next = STEP_SUCCEEDED;
+}
+
+static void undo_gives_up_silently(void)
+{
+    step_row(STEP_UNDO_SENT, ON_DUE, "no outcome of its undo, and out")->next = STEP_UNDONE;
+}
+
+static void undo_failure_keeps_the_round(void)
+{
+    step_row(STEP_UNDO_SENT, ON_UNDO_NO, "its undo failed; it is tried")->action =
+        step_row(STEP_UNDO_SENT, ON_DUE, "no outcome of its undo; the same")->action;
+}
+
+/* Timers. */
+
+static void lost_retry_timer(void)
+{
+    step_row(STEP_SENT, ON_DUE, "no outcome; the same round")->action = nothing;
+}
+
+static void lost_undo_timer(void)
+{
+    step_row(STEP_UNDO_SENT, ON_DUE, "no outcome of its undo; the same")->action = nothing;
+}
+
+/* Outcomes that nobody knows. */
+
+static void doubt_is_guessed(void)
+{
+    step_row(STEP_PROBING, ON_DUE, "its participant stays silent")->next = STEP_UNDO_EMPTY;
+}
+
+static void silence_is_taken_for_no(void)
+{
+    struct step_row *row = step_row(STEP_SENT, ON_DUE, "no outcome, and out of attempts: its");
+    row->next = STEP_FAILED;
+    row->action = NULL;
+}
+
+static void abort_forgets_earlier_attempts(void)
+{
+    struct step_row *row = step_row(STEP_RETRY_WAIT, ON_ABORT, "the saga aborts; an earlier");
+    row->next = STEP_CANCELLED;
+    row->action = NULL;
+}
+
+static void late_answers_are_not_heard(void)
+{
+    size_t count;
+    struct step_row *rows = step_rows(&count);
+    for (size_t i = 0; i < count; i++) {
+        if ((rows[i].events & VALUE_BIT(ON_DONE)) && rows[i].next == STEP_SUCCEEDED)
+            rows[i].states &= ~STEPS(UNKNOWN);
+    }
+    step_row(STEP_SUCCEEDED, ON_DONE, "that it took effect")->states |= STEPS(UNKNOWN);
+}
+
+static void a_retriable_is_probed(void)
+{
+    step_row(STEP_SENT, ON_DUE, "no outcome, and out of attempts")->events &= ~VALUE_BIT(ON_DUE);
+    struct step_row *row = step_row(STEP_SENT, ON_LATER, "no outcome, and out of attempts");
+    row->states = 0; /* the read-only one */
+    row = step_row(STEP_SENT, ON_DUE, "no outcome, and out of attempts");
+    if (row->next == STEP_UNKNOWN)
+        row->states = 0;
+}
+
+/* Attempts and rounds. */
+
+static void attempts_without_end(void)
+{
+    step_row(STEP_SENT, ON_DUE, "no outcome; the same round")->guard = NULL;
+}
+
+static void refusal_keeps_the_round(void)
+{
+    step_row(STEP_SENT, ON_NO, "refused; it is tried again")->action =
+        step_row(STEP_SENT, ON_DUE, "no outcome; the same round")->action;
+}
+
+static void the_pivot_is_tried_again_after_a_cancel(void)
+{
+    step_row(STEP_SENT, ON_DUE, "no outcome and no further attempt")->states = 0;
+    struct step_row *row = step_row(STEP_SENT, ON_STOP_PIVOT, "no further attempt");
+    row->states &= ~STEPS(SENT);
+}
+
+/* Starts and ends. */
+
+static uint64_t start_while_others_are_in_flight(const struct plan *plan,
+                                                 const struct instance *instance,
+                                                 const struct facts *facts)
+{
+    uint64_t steps = 0;
+    for (int i = 0; i < plan->step_count && !facts->aborting; i++) {
+        if (instance->steps[i].state == STEP_WAITING &&
+            !(plan->steps[i].after & ~(facts->passed | facts->moving)))
+            steps |= STEP_BIT(i);
+    }
+    return steps;
+}
+
+static uint64_t none(const struct plan *plan, const struct instance *instance,
+                     const struct facts *facts)
+{
+    (void)plan;
+    (void)instance;
+    (void)facts;
+    return 0;
+}
+
+static void early_start(void)
+{
+    rule(ON_RUN)->which = start_while_others_are_in_flight;
+}
+
+static void resume_forgets_what_was_held(void)
+{
+    rule(ON_RELEASE)->which = none;
+}
+
+static void abort_leaves_steps_waiting(void)
+{
+    rule(ON_ABORT)->which = none;
+}
+
+static void abandon_does_not_fence(void)
+{
+    step_row(STEP_SENT, ON_FENCE, "abandoned; what is in flight")->action = nothing;
+}
+
+static void contradictions_are_ignored(void)
+{
+    step_row(STEP_UNDO_EMPTY, ON_DONE, "an answer claims")->action = machine_ignore;
+}
+
+struct mutant {
+    const char *name;
+    void (*mutate)(void);
+};
+
+#define MUTANT(name)                                                                               \
+    {                                                                                              \
+#name, name                                                                                \
+    }
+
+static const struct mutant mutants[] = {
+    MUTANT(undo_before_dependants),
+    MUTANT(undo_before_settled),
+    MUTANT(compensate_after_pivot),
+    MUTANT(double_undo),
+    MUTANT(undo_gives_up_silently),
+    MUTANT(undo_failure_keeps_the_round),
+    MUTANT(lost_retry_timer),
+    MUTANT(lost_undo_timer),
+    MUTANT(doubt_is_guessed),
+    MUTANT(silence_is_taken_for_no),
+    MUTANT(abort_forgets_earlier_attempts),
+    MUTANT(late_answers_are_not_heard),
+    MUTANT(a_retriable_is_probed),
+    MUTANT(attempts_without_end),
+    MUTANT(refusal_keeps_the_round),
+    MUTANT(the_pivot_is_tried_again_after_a_cancel),
+    MUTANT(early_start),
+    MUTANT(resume_forgets_what_was_held),
+    MUTANT(abort_leaves_steps_waiting),
+    MUTANT(abandon_does_not_fence),
+    MUTANT(contradictions_are_ignored),
+};
+
+/* What the walk is given: small, and with every kind of trouble. */
+static const struct {
+    const char *saga;
+    struct world_options options;
+} walks[] = {
+    {"c", {.cancel = true, .pause = true}},
+    {"c", {.cancel = true, .operators = 1}},
+    {"c", {.cancel = true, .lies = true}},
+    {"p t0", {.cancel = true}},
+    {"c c0", {.cancel = true}},
+    {"c c", {.cancel = true}},
+    {"c c", {.cancel = true, .lies = true}},
+    {"c p0 t1", {.cancel = true}},
+};
+
+static const char *walk_all(struct explorer *explorer)
+{
+    static struct plan plan;
+    struct exploration exploration;
+    for (size_t i = 0; i < sizeof(walks) / sizeof(walks[0]); i++) {
+        saga_make(walks[i].saga, &plan);
+        explore(explorer, &plan, &walks[i].options, false, &exploration);
+        if (exploration.broken)
+            return exploration.broken;
+    }
+    return NULL;
+}
+
+#define ROWS_MAX 256
+
+struct tables {
+    struct step_row steps[ROWS_MAX];
+    struct settle_rule rules[ROWS_MAX];
+};
+
+static void copy_tables(struct tables *tables, bool back)
+{
+    size_t count;
+    struct step_row *rows = step_rows(&count);
+    assert_true(count <= ROWS_MAX);
+    memcpy(back ? rows : tables->steps, back ? tables->steps : rows, count * sizeof(*rows));
+    struct settle_rule *rules = settle_rules(&count);
+    memcpy(back ? rules : tables->rules, back ? tables->rules : rules, count * sizeof(*rules));
+}
+
+static void the_machine_is_sound(void **state)
+{
+    const char *broken = walk_all(*state);
+    if (broken)
+        fail_msg("%s", broken);
+}
+
+static void every_mutant_is_caught(void **state)
+{
+    static struct tables tables;
+    int alive = 0;
+    copy_tables(&tables, false);
+    for (size_t i = 0; i < sizeof(mutants) / sizeof(mutants[0]); i++) {
+        mutants[i].mutate();
+        const char *broken = walk_all(*state);
+        print_message("%-42s %s\n", mutants[i].name, broken ? broken : "NOT CAUGHT");
+        alive += broken == NULL;
+        copy_tables(&tables, true);
+    }
+    assert_int_equal(alive, 0);
+    the_machine_is_sound(state);
+}
+
+static int set_up(void **state)
+{
+    *state = explorer_create();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    explorer_destroy(*state);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_machine_is_sound),
+        cmocka_unit_test(every_mutant_is_caught),
+    };
+    return cmocka_run_group_tests_name("machine mutants", tests, set_up, tear_down);
+}
