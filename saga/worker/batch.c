@@ -293,7 +293,7 @@ static int decide_work(struct batch *batch, struct work *work, struct error *err
             return 0;
         }
     }
-    if (work->expected_revision >= 0 && work->expected_revision != fact->revision) {
+    if (work->expects_revision && work->expected_revision != fact->revision) {
         work->refusal = "the saga has changed since it was looked at";
         return 0;
     }

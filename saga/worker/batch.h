@@ -36,8 +36,9 @@ struct work {
 
     /* of an intent */
     int64_t intent_id;
-    int64_t expected_revision; /* -1: any */
-    const char *refusal;       /* known before deciding: no such verb, the saga has ended */
+    bool expects_revision;
+    int64_t expected_revision;
+    const char *refusal; /* known before deciding: no such verb, the saga has ended */
 
     enum work_result result;
     const char *detail; /* of NONSENSE */

@@ -219,8 +219,8 @@ static int read_intent(struct batch *batch, int row, struct work *work, struct e
         .saga_id = pg_uuid(rows, row, INTENT_SAGA),
         .step = pg_text(rows, row, INTENT_STEP),
         .intent_id = pg_int(rows, row, INTENT_ID),
-        .expected_revision =
-            pg_is_null(rows, row, INTENT_REVISION) ? -1 : pg_int(rows, row, INTENT_REVISION),
+        .expects_revision = !pg_is_null(rows, row, INTENT_REVISION),
+        .expected_revision = pg_int(rows, row, INTENT_REVISION),
         .happening = {.event = {.reason = pg_text(rows, row, INTENT_REASON)},
                       .actor = pg_text(rows, row, INTENT_ACTOR),
                       .reason = pg_text(rows, row, INTENT_REASON)},

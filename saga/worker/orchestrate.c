@@ -148,7 +148,6 @@ static bool start_replies(struct orchestrate *orchestrate)
             .saga_id = body->saga_id,
             .step = body->step,
             .message = messages[i],
-            .expected_revision = -1,
             .happening = {.event = {.type = body->event,
                                     .operation = body->operation,
                                     .round = body->round,
@@ -183,7 +182,6 @@ void orchestrate_wake(struct orchestrate *orchestrate, enum job job, const struc
     for (int i = 0; i < count; i++) {
         orchestrate->works[i] = (struct work){
             .saga_id = ids[i],
-            .expected_revision = -1,
             .happening = {.event = {.type = EVENT_DUE, .step = -1}},
         };
     }
