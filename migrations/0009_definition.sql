@@ -6,7 +6,7 @@ create function saga.refuse(code text, what text, hint text) returns void
 language plpgsql
 as $$
 begin
-    raise exception using errcode = code, message = what, hint = hint;
+    raise exception using errcode = code, message = what, hint = coalesce(hint, '');
 end
 $$;
 
