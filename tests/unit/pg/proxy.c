@@ -129,7 +129,7 @@ void proxy_open(struct proxy *proxy, struct loop *loop, int server_port)
 
 int proxy_port(const struct proxy *proxy)
 {
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     socklen_t bytes = sizeof(address);
     int failed = getsockname(proxy->listener, (struct sockaddr *)&address, &bytes);
     assert(!failed);
