@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct flow {
     struct flow_item *items;
@@ -11,7 +12,8 @@ struct flow {
      * cursor <= permitted <= pushed. */
     uint64_t popped, settled, cursor, permitted, pushed;
     uint32_t unpersisted;
-    uint32_t ready_first, ready_last;
+    uint64_t *ready; /* a bit for each place that is FLOW_READY */
+    uint32_t ready_count;
     struct keys *keys; /* with rows released or queued */
     struct keys *held;
 };
@@ -19,20 +21,21 @@ struct flow {
 int flow_create(struct flow **ret_flow, uint32_t rows_max, struct keys *held, struct error *error)
 {
     struct flow *flow = calloc(1, sizeof(*flow));
-    uint64_t size = 1;
+    uint64_t size = 64; /* whole words of bits */
 
     assert(rows_max > 0 && held);
     while (size < rows_max)
         size *= 2;
-    if (flow)
+    if (flow) {
         flow->items = calloc(size, sizeof(*flow->items));
-    if (!flow || !flow->items) {
+        flow->ready = calloc(size / 64, sizeof(*flow->ready));
+    }
+    if (!flow || !flow->items || !flow->ready) {
         flow_destroy(flow);
         return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "a flow of %u rows", rows_max);
     }
     flow->mask = size - 1;
     flow->rows_max = flow->window = rows_max;
-    flow->ready_first = flow->ready_last = FLOW_NONE;
     flow->held = held;
     if (keys_create(&flow->keys, rows_max, error) < 0) {
         flow_destroy(flow);
@@ -46,8 +49,9 @@ void flow_destroy(struct flow *flow)
 {
     if (!flow)
         return;
-    assert(flow_rows(flow) == 0);
+    assert(!flow->items || flow_rows(flow) == 0);
     keys_destroy(flow->keys);
+    free(flow->ready);
     free(flow->items);
     free(flow);
 }
@@ -66,7 +70,8 @@ void flow_clear(struct flow *flow, flow_release *release, void *data)
         let_go(&flow->items[number & flow->mask], release, data);
     flow->popped = flow->settled = flow->cursor = flow->permitted = flow->pushed = 0;
     flow->unpersisted = 0;
-    flow->ready_first = flow->ready_last = FLOW_NONE;
+    memset(flow->ready, 0, (flow->mask / 64 + 1) * sizeof(*flow->ready));
+    flow->ready_count = 0;
     keys_clear(flow->keys);
 }
 
@@ -121,7 +126,7 @@ void flow_push(struct flow *flow, const struct flow_item *item)
     *place = *item;
     place->state = FLOW_READ;
     place->sent = false;
-    place->before = place->after = FLOW_NONE;
+    place->after = FLOW_NONE;
     place->detail = NULL;
     flow->pushed++;
 }
@@ -132,43 +137,39 @@ void flow_permit(struct flow *flow, uint64_t number)
     flow->permitted = number;
 }
 
-/* The ready list
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* Rows that are ready -------------------------------------------------------------------------- */
 
-static void ready_append(struct flow *flow, uint32_t place)
+static void set_ready(struct flow *flow, uint32_t place)
 {
-    struct flow_item *item = &flow->items[place];
-
-    item->state = FLOW_READY;
-    item->before = flow->ready_last;
-    item->after = FLOW_NONE;
-    if (flow->ready_last == FLOW_NONE)
-        flow->ready_first = place;
-    else
-        flow->items[flow->ready_last].after = place;
-    flow->ready_last = place;
+    flow->items[place].state = FLOW_READY;
+    flow->ready[place / 64] |= UINT64_C(1) << place % 64;
+    flow->ready_count++;
 }
 
-static void ready_remove(struct flow *flow, uint32_t place)
+static void unset_ready(struct flow *flow, uint32_t place)
 {
-    struct flow_item *item = &flow->items[place];
-
-    assert(item->state == FLOW_READY);
-    if (item->before == FLOW_NONE)
-        flow->ready_first = item->after;
-    else
-        flow->items[item->before].after = item->after;
-    if (item->after == FLOW_NONE)
-        flow->ready_last = item->before;
-    else
-        flow->items[item->after].before = item->before;
-    item->before = item->after = FLOW_NONE;
+    assert(flow->items[place].state == FLOW_READY && flow->ready_count > 0);
+    flow->ready[place / 64] &= ~(UINT64_C(1) << place % 64);
+    flow->ready_count--;
 }
 
-/* Keys
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* The oldest of them: looks from the oldest unsettled row on, around the ring. */
+static uint32_t oldest_ready(const struct flow *flow)
+{
+    uint32_t start = (uint32_t)(flow->settled & flow->mask);
+    uint32_t words = (uint32_t)(flow->mask / 64) + 1, word = start / 64;
+    uint64_t bits = flow->ready[word] & (UINT64_MAX << start % 64);
+
+    if (flow->ready_count == 0)
+        return FLOW_NONE;
+    while (!bits) {
+        word = (word + 1) % words; /* back in the first word its lower bits count too */
+        bits = flow->ready[word];
+    }
+    return word * 64 + (uint32_t)__builtin_ctzll(bits);
+}
+
+/* Keys ----------------------------------------------------------------------------------------- */
 
 static bool is_held(const struct flow *flow, const struct flow_item *item)
 {
@@ -251,7 +252,7 @@ static void key_go_on(struct flow *flow, uint64_t hash)
         uint32_t place = queue_take(flow, key);
 
         release(key, &flow->items[place]);
-        ready_append(flow, place);
+        set_ready(flow, place);
     }
     if (key->released == 0) {
         assert(key->queued == 0);
@@ -276,9 +277,7 @@ static void key_settled(struct flow *flow, const struct flow_item *item)
     key_go_on(flow, item->key);
 }
 
-/* Sending
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* Sending -------------------------------------------------------------------------------------- */
 
 /* Rows sent and not popped, at most, for a row that is to be sent for the first time. */
 static uint32_t share_of_window(const struct flow *flow, bool waited)
@@ -292,13 +291,14 @@ static uint32_t share_of_window(const struct flow *flow, bool waited)
  * aside. */
 static uint32_t first_ready(struct flow *flow)
 {
-    while (flow->ready_first != FLOW_NONE) {
-        uint32_t place = flow->ready_first;
+    uint32_t place;
+
+    while ((place = oldest_ready(flow)) != FLOW_NONE) {
         struct flow_item *item = &flow->items[place];
 
         if (!is_held(flow, item))
             return place;
-        ready_remove(flow, place);
+        unset_ready(flow, place);
         settle_behind(flow, item);
         key_settled(flow, item);
     }
@@ -329,28 +329,24 @@ static uint32_t first_read(struct flow *flow)
 
 /* The oldest unsettled row may take the last place of the window: once it is settled, the position
  * moves and gives places back. */
-static bool may_send_head(const struct flow *flow, const struct flow_item *head)
+static bool may_send(const struct flow *flow, uint32_t place, bool waited)
 {
-    return head->sent || flow->unpersisted < flow->window;
+    bool head = place == (flow->settled & flow->mask);
+
+    return flow->items[place].sent ||
+           flow->unpersisted < (head ? flow->window : share_of_window(flow, waited));
 }
 
 uint32_t flow_next(struct flow *flow)
 {
     uint32_t place = first_ready(flow);
 
-    if (place != FLOW_NONE) {
-        uint32_t head = (uint32_t)(flow->settled & flow->mask);
-
-        if (flow->items[place].sent || flow->unpersisted < share_of_window(flow, true))
-            return place;
-        if (flow->items[head].state == FLOW_READY && may_send_head(flow, &flow->items[head]))
-            return head;
+    if (place != FLOW_NONE)
+        return may_send(flow, place, true) ? place : FLOW_NONE;
+    if (flow->unpersisted >= flow->window)
         return FLOW_NONE;
-    }
-    if (flow->unpersisted < share_of_window(flow, false) ||
-        (flow->settled == flow->cursor && flow->unpersisted < flow->window))
-        return first_read(flow);
-    return FLOW_NONE;
+    place = first_read(flow);
+    return place != FLOW_NONE && may_send(flow, place, false) ? place : FLOW_NONE;
 }
 
 void flow_sent(struct flow *flow, uint32_t place)
@@ -358,7 +354,7 @@ void flow_sent(struct flow *flow, uint32_t place)
     struct flow_item *item = &flow->items[place];
 
     if (item->state == FLOW_READY) {
-        ready_remove(flow, place);
+        unset_ready(flow, place);
     } else {
         assert(item->state == FLOW_READ && place == (flow->cursor & flow->mask));
         flow->cursor++;
@@ -393,7 +389,7 @@ uint32_t flow_set_aside(struct flow *flow, uint32_t place, enum flow_aside aside
 
     assert(aside != FLOW_BEHIND);
     if (item->state == FLOW_READY) {
-        ready_remove(flow, place);
+        unset_ready(flow, place);
     } else if (item->state == FLOW_READ) {
         assert(place == (flow->cursor & flow->mask));
         flow->cursor++;
@@ -413,19 +409,15 @@ uint32_t flow_set_aside(struct flow *flow, uint32_t place, enum flow_aside aside
 
 void flow_lost(struct flow *flow)
 {
-    flow->ready_first = flow->ready_last = FLOW_NONE;
     for (uint64_t number = flow->settled; number < flow->cursor; number++) {
         uint32_t place = (uint32_t)(number & flow->mask);
-        uint8_t state = flow->items[place].state;
 
-        if (state == FLOW_IN_FLIGHT || state == FLOW_READY)
-            ready_append(flow, place);
+        if (flow->items[place].state == FLOW_IN_FLIGHT)
+            set_ready(flow, place);
     }
 }
 
-/* Leaving
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* Leaving -------------------------------------------------------------------------------------- */
 
 uint32_t flow_settled(const struct flow *flow)
 {

@@ -17,6 +17,8 @@
  * - Rows sent and not yet popped are never more than the window: that is the bound on duplicates.
  * The last place of the window belongs to the row at the head, so that the position can always move
  * on; a quarter belongs to rows that waited for their key.
+ *   Of the rows that may be sent, the oldest goes first: what holds the position up is what is
+ * sent.
  * - flow_next does not look past the permitted rows (those whose commit is known to be on disk).
  *
  * Pure: no I/O, no clock. Owner: a lane; not shared. Limits: capacity fixed at creation; nothing is
@@ -58,8 +60,8 @@ struct flow_item {
     /* Set by the flow. */
     uint8_t state;
     uint8_t aside;
-    bool sent;              /* at least once */
-    uint32_t before, after; /* of the ready list, or after: of the key's queue */
+    bool sent;      /* at least once */
+    uint32_t after; /* of the key's queue */
     /* Of a row that was sent or set aside; the caller's. */
     uint16_t destination;
     const char *reason; /* static */

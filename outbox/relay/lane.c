@@ -50,9 +50,7 @@ static uint64_t next_chance(struct lane *lane)
     return lane->chance ^ (lane->chance >> 29);
 }
 
-/* Settling
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* Settling ------------------------------------------------------------------------------------- */
 
 static void count_outcome(struct lane *lane, enum outcome outcome)
 {
@@ -183,9 +181,7 @@ static void on_return(void *data, const struct broker_return *returned)
         broker_reconnect(lane->broker, "a message was returned that is not in flight");
 }
 
-/* Losses
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* Losses --------------------------------------------------------------------------------------- */
 
 /* The destination that the broker closed the channel over: it is closed from now on. */
 static uint16_t blame_destination(struct lane *lane, const struct error *why)
@@ -283,9 +279,7 @@ static void on_blocked(void *data, bool blocked, const char *reason)
     lane->unblocked_us = now_us(lane);
 }
 
-/* Sending
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* Sending -------------------------------------------------------------------------------------- */
 
 static bool may_send(const struct lane *lane)
 {
@@ -341,9 +335,7 @@ bool lane_publish(struct lane *lane, uint32_t most)
     return sent > 0;
 }
 
-/* Life
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* Life ----------------------------------------------------------------------------------------- */
 
 static void forget_entry(void *data, struct confirm_entry *entry)
 {

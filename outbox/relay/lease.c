@@ -40,9 +40,7 @@ struct lease {
     struct pg_params params;
 };
 
-/* Checks
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* Checks --------------------------------------------------------------------------------------- */
 
 int lease_check_server(const struct lease_server *server, struct error *error)
 {
@@ -71,9 +69,7 @@ int lease_check_identity(const struct lease_server *server, int64_t system_ident
         system_identifier, database_oid, server->system_identifier, server->database_oid);
 }
 
-/* Steps
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* Steps ---------------------------------------------------------------------------------------- */
 
 static void fail(struct lease *lease, const struct error *failure)
 {

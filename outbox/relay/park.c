@@ -46,9 +46,7 @@ static int64_t now_us(const struct park *park)
     return loop_now_us(park->options.loop);
 }
 
-/* Failures and sending
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Failures and sending ------------------------------------------------------------------------- */
 
 static void fail(struct park *park, const struct error *failure)
 {
@@ -90,9 +88,7 @@ static void begin_params(struct park *park)
     pg_params_int4(&park->params, park->options.share);
 }
 
-/* When the next row is due
- * -----------------------------------------------------------------------------------------------------
- */
+/* When the next row is due --------------------------------------------------------------------- */
 
 static void set_due(struct park *park, int64_t due_us)
 {
@@ -138,9 +134,7 @@ void park_added(struct park *park, uint32_t rows)
                            knows */
 }
 
-/* Counting
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* Counting ------------------------------------------------------------------------------------- */
 
 static void on_counted(void *data, struct pg_result *result, const struct error *failure)
 {
@@ -165,9 +159,7 @@ void park_count(struct park *park)
     sync(park, NULL);
 }
 
-/* Starting
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* Starting ------------------------------------------------------------------------------------- */
 
 static void on_held(void *data, struct pg_result *result, const struct error *failure)
 {
@@ -238,9 +230,7 @@ void park_finish(struct park *park)
     park->finishing = true;
 }
 
-/* A batch
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* A batch -------------------------------------------------------------------------------------- */
 
 static void push(struct park *park, struct chunk *chunk, int i)
 {
@@ -317,9 +307,7 @@ static bool load(struct park *park)
     return true;
 }
 
-/* Its results
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* Its results ---------------------------------------------------------------------------------- */
 
 static struct flow_item *item_at(const struct park *park, uint64_t number)
 {
@@ -473,9 +461,7 @@ static void on_settled(void *data, const struct flow_item *item)
                  LOG_INT("attempts", item->attempts));
 }
 
-/* Intents
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* Intents -------------------------------------------------------------------------------------- */
 
 static void promote(struct park *park, struct pg_result *intents)
 {
@@ -523,9 +509,7 @@ void park_look_for_intents(struct park *park)
     park->intents_wanted = true;
 }
 
-/* Turning
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* Turning -------------------------------------------------------------------------------------- */
 
 bool park_turn(struct park *park)
 {
@@ -583,9 +567,7 @@ uint32_t park_in_memory(const struct park *park)
     return flow_rows(park->flow);
 }
 
-/* Life
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* Life ----------------------------------------------------------------------------------------- */
 
 static int create_parts(struct park *park, struct error *error)
 {

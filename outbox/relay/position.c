@@ -40,8 +40,7 @@ static void fail(struct position_writer *writer, const struct error *failure)
     writer->options.on_failure(writer->options.data, failure);
 }
 
-/* The row was not where it was left
- * ------------------------------------------------------------------------------------------- */
+/* The row was not where it was left ------------------------------------------------------------ */
 
 /* Somebody rewrote the table, or took the share over: the epoch tells. */
 static void on_found(void *data, struct pg_result *result, const struct error *failure)
@@ -80,9 +79,7 @@ static void find(struct position_writer *writer)
         return; /* the connection is gone: we will be stopped */
 }
 
-/* Answers
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* Answers -------------------------------------------------------------------------------------- */
 
 static void on_moved(void *data, struct pg_result *result, const struct error *failure)
 {
@@ -143,9 +140,7 @@ static void on_committed(void *data, struct pg_result *result, const struct erro
     }
 }
 
-/* Rows set aside
- * -------------------------------------------------------------------------------------------------------------
- */
+/* Rows set aside ------------------------------------------------------------------------------- */
 
 static const char *state_of(const struct flow_item *item)
 {
@@ -276,9 +271,7 @@ static int send_aside(struct position_writer *writer, struct error *error)
     return pg_session_send(session, &sql_relay_parked_promote, &writer->params, NULL, NULL, error);
 }
 
-/* Writing
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* Writing -------------------------------------------------------------------------------------- */
 
 static int send_position(struct position_writer *writer, struct error *error)
 {
@@ -353,9 +346,7 @@ void position_writer_write(struct position_writer *writer)
     send_write(writer);
 }
 
-/* Life
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* Life ----------------------------------------------------------------------------------------- */
 
 void position_writer_start(struct position_writer *writer, const char *place, int64_t epoch,
                            int64_t last_id_ever)

@@ -90,9 +90,7 @@ static void finish(struct relay *relay, const struct error *failure)
     relay->options.on_finished(relay->options.data, failure);
 }
 
-/* The road
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* The road ------------------------------------------------------------------------------------- */
 
 /* Past the limit of outbox.parked the log waits: for the broker, an operator, or a larger limit. */
 static bool is_stalled(struct relay *relay)
@@ -123,9 +121,11 @@ static bool publish(struct relay *relay)
     return lane_publish(relay->lane, SEND_AT_ONCE);
 }
 
-/* The position follows what is settled: in steps of a part of the window, or after an interval. */
+/* The position follows what is settled: in steps of a part of the window, at once where publishing
+ * waits for the window, or after an interval. */
 static bool persist(struct relay *relay)
 {
+    uint32_t window = relay->options.settings.window;
     uint32_t settled = flow_settled(relay->flow);
     int64_t due_us = relay->position_written_us + relay->options.settings.position_interval_us;
     bool moved = settled > 0 || (relay->position_wanted && flow_rows(relay->flow) == 0 &&
@@ -133,8 +133,8 @@ static bool persist(struct relay *relay)
 
     if (!moved || position_writer_is_busy(relay->writer))
         return false;
-    if (settled < relay->options.settings.window / 4 && now_us(relay) < due_us &&
-        relay->state == RELAY_RUNNING) {
+    if (settled < window / 4 && flow_unpersisted(relay->flow) < window - window / 4 &&
+        now_us(relay) < due_us && relay->state == RELAY_RUNNING) {
         if (!loop_timer_armed(relay->position_timer))
             loop_timer_arm_at(relay->position_timer, due_us);
         return false;
@@ -218,9 +218,7 @@ static void wake_turn(void *data)
     (void)data; /* relay_turn runs before the loop sleeps again */
 }
 
-/* Owning and losing
- * ------------------------------------------------------------------------------------------------------------
- */
+/* Owning and losing ---------------------------------------------------------------------------- */
 
 /* Everything in memory goes; what is in flight on the broker stays there, and will be sent again.
  */
@@ -348,9 +346,7 @@ static void on_notify(void *data, struct pg_session *session, const char *channe
     wakeup_notified(relay->wakeup);
 }
 
-/* Every second
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* Every second --------------------------------------------------------------------------------- */
 
 enum poll_column { POLL_SNAPSHOT, POLL_INSERT_LSN, POLL_FLUSH_LSN, POLL_LAST_ID };
 
@@ -402,9 +398,7 @@ static void on_tick(void *data)
     park_look_for_intents(relay->park);
 }
 
-/* Leaving
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* Leaving -------------------------------------------------------------------------------------- */
 
 static void on_let_go(void *data, struct pg_result *result, const struct error *failure)
 {
@@ -465,9 +459,7 @@ void relay_drain(struct relay *relay)
     loop_timer_arm_in(relay->drain_timer, relay->options.settings.drain_timeout_us);
 }
 
-/* What is seen
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* What is seen --------------------------------------------------------------------------------- */
 
 static int64_t oldest_age_us(const struct relay *relay)
 {
@@ -531,9 +523,7 @@ bool relay_is_ready(const struct relay *relay, struct buffer *ret_reasons)
     return ready;
 }
 
-/* Life
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* Life ----------------------------------------------------------------------------------------- */
 
 static struct lane_options lane_options(struct relay *relay, const char *name)
 {

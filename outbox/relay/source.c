@@ -59,9 +59,7 @@ struct source {
     int64_t flush_since_us; /* 0: nothing waits */
 };
 
-/* Failures
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* Failures ------------------------------------------------------------------------------------- */
 
 /* True when the answer is to be used. After source_stop, answers of before are of no use, and fail.
  */
@@ -88,8 +86,7 @@ static bool send(struct source *source, const struct pg_statement *statement,
     return true;
 }
 
-/* The log of commits must be on disk
- * ----------------------------------------------------------------------------------------- */
+/* The log of commits must be on disk ----------------------------------------------------------- */
 
 static void permit(struct source *source)
 {
@@ -144,9 +141,7 @@ static void on_flush_timer(void *data)
     look_at_flush(data);
 }
 
-/* Windows
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* Windows -------------------------------------------------------------------------------------- */
 
 static void begin_stream(struct stream *stream, int64_t after_id, bool exhausted)
 {
@@ -239,9 +234,7 @@ void source_poll(struct source *source)
     }
 }
 
-/* Streams
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* Streams -------------------------------------------------------------------------------------- */
 
 static void on_chunk(void *data, struct pg_result *result, const struct error *failure)
 {
@@ -354,9 +347,7 @@ static bool ask(struct source *source)
     return true;
 }
 
-/* Into the flow
- * --------------------------------------------------------------------------------------------------------------
- */
+/* Into the flow -------------------------------------------------------------------------------- */
 
 static void push(struct source *source, struct stream *stream)
 {
@@ -442,9 +433,7 @@ bool source_turn(struct source *source)
     return did;
 }
 
-/* Life
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* Life ----------------------------------------------------------------------------------------- */
 
 int64_t source_sequence(const struct source *source)
 {

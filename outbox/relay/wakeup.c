@@ -27,9 +27,7 @@ struct wakeup {
 
 static void happened(struct wakeup *wakeup, enum wakeup_event event);
 
-/* Acts
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* Acts ----------------------------------------------------------------------------------------- */
 
 static void send(struct wakeup *wakeup, struct pg_session *session,
                  const struct pg_statement *statement, pg_callback *callback)
@@ -167,9 +165,7 @@ static void happened(struct wakeup *wakeup, enum wakeup_event event)
     }
 }
 
-/* What the relay tells
- * -----------------------------------------------------------------------------------------------------------
- */
+/* What the relay tells ------------------------------------------------------------------------- */
 
 static void on_timer(void *data)
 {
@@ -228,9 +224,7 @@ void wakeup_notified(struct wakeup *wakeup)
         happened(wakeup, WAKEUP_NOTIFIED);
 }
 
-/* Life
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* Life ----------------------------------------------------------------------------------------- */
 
 void wakeup_start(struct wakeup *wakeup)
 {
