@@ -372,7 +372,7 @@ void machine_apply(const struct plan *plan, struct instance *instance,
     assert(event->step < plan->step_count);
     assert((unsigned)event->operation <= OPERATION_PROBE);
     decision_clear(ret_decision);
-    if (saga_state_ended(instance->state)) {
+    if (saga_state_ended(instance->state) && !about_saga(event)) {
         drop(ret_decision, is_intent(event->type) ? VERDICT_REFUSED : VERDICT_IGNORED,
              "the saga has ended");
         return;

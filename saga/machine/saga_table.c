@@ -223,7 +223,7 @@ static MACHINE_ROWS struct saga_row rows[] = {
     ROW(LIVE,  E(RETRY_STUCK), ALWAYS,          refuse,      STATE_KEEP, "no step is stuck"),
     ROW(LIVE,  E(ABANDON),     ALWAYS,          abandon,     SAGA_CLOSED, "closed by an operator; what is in flight is fenced"),
     ROW(ENDED, INTENTS,        ALWAYS,          refuse,      STATE_KEEP, "the saga has ended"),
-    ROW(ENDED, E(DEADLINE) | E(VIOLATION) | FOUND, ALWAYS, ignore, STATE_KEEP, "the saga has ended"),
+    ROW(ENDED, E(DEADLINE) | E(VIOLATION) | FOUND, ALWAYS, ignore, STATE_KEEP, "no rule asks for this"),
 
     /* What an answer claims cannot be. Nothing new is sent until an operator has looked. */
     ROW(LIVE,     E(VIOLATION), ALWAYS,      phase_protocol, SAGA_STUCK, "an answer claims an effect that is recorded as never done"),

@@ -351,6 +351,9 @@ static void violation(struct context *context)
     }
 #define ALWAYS NULL
 
+/* Of pairs that settle.c never brings about: the rows are there so that no pair is without one. */
+#define NO_RULE "no rule asks for this"
+
 /* A table is read by its columns. */
 /* clang-format off */
 static MACHINE_ROWS struct step_row rows[] = {
@@ -359,7 +362,7 @@ static MACHINE_ROWS struct step_row rows[] = {
     ROW(S(WAITING), E(RUN), is_signal, park, STEP_PARKED, "all before it have passed; it waits for its signal"),
     ROW(S(WAITING), E(RUN), held,      NULL, STEP_READY,  "all before it have passed, but the saga is held"),
     ROW(S(WAITING), E(RUN), ALWAYS,    send, STEP_SENT,   "all before it have passed"),
-    ROW(NOT(S(WAITING)), E(RUN), ALWAYS, ignore, STATE_KEEP, "it has started"),
+    ROW(NOT(S(WAITING)), E(RUN), ALWAYS, ignore, STATE_KEEP, NO_RULE),
 
     /* It took effect. */
     ROW(S(READY),     E(DONE), never_sent,            violation, STATE_KEEP,     "an answer to what was never sent"),
@@ -429,14 +432,14 @@ static MACHINE_ROWS struct step_row rows[] = {
     ROW(S(READY),                             E(ABORT), never_sent, NULL,   STEP_CANCELLED, "the saga aborts"),
     ROW(S(READY) | S(RETRY_WAIT) | S(SENT),   E(ABORT), read_only,  NULL,   STEP_CANCELLED, "the saga aborts; a read leaves nothing behind"),
     ROW(S(READY) | S(RETRY_WAIT),             E(ABORT), ALWAYS,     probe,  STEP_PROBING,   "the saga aborts; an earlier attempt may still be done"),
-    ROW(ANY,                                  E(ABORT), ALWAYS,     ignore, STATE_KEEP,     "it settles by itself"),
+    ROW(ANY,                                  E(ABORT), ALWAYS,     ignore, STATE_KEEP,     NO_RULE),
     ROW(OPEN & NOT(S(PROBING)),               E(STOP_PIVOT), ALWAYS, probe, STEP_PROBING,   "no further attempt: its participant is asked"),
     ROW(ANY,                                  E(STOP_PIVOT), ALWAYS, ignore, STATE_KEEP,    "its participant is asked already"),
 
     /* It is undone. */
     ROW(S(SUCCEEDED) | S(FAILED), E(UNDO), held,   no_attempt_yet, STEP_UNDO_READY, "it is to be undone, but the saga is held"),
     ROW(S(SUCCEEDED) | S(FAILED), E(UNDO), ALWAYS, begin_undo,     STEP_UNDO_SENT,  "nothing that depended on it is left"),
-    ROW(ANY,                      E(UNDO), ALWAYS, ignore,         STATE_KEEP,      "there is nothing to undo"),
+    ROW(ANY,                      E(UNDO), ALWAYS, ignore,         STATE_KEEP,      NO_RULE),
     ROW(UNDOING, E(UNDONE) | E(UNDO_EMPTY) | E(UNDO_NO) | E(UNDO_EXPIRED),
                                            undo_never_sent, ignore, STATE_KEEP,     "an answer to an undo that was never sent"),
     ROW(UNDOING,      E(UNDONE),     ALWAYS,             NULL, STEP_UNDONE,     "its participant undid it"),
@@ -453,13 +456,13 @@ static MACHINE_ROWS struct step_row rows[] = {
                                      ALWAYS,             ignore, STATE_KEEP,    "late or repeated"),
     ROW(S(UNDO_RETRY_WAIT), E(DUE),  held,               NULL, STEP_UNDO_READY, "its pause is over, but the saga is held"),
     ROW(S(UNDO_RETRY_WAIT), E(DUE),  ALWAYS,             send_undo, STEP_UNDO_SENT, "its pause is over"),
-    ROW(ANY,                E(DUE),  ALWAYS,             ignore, STATE_KEEP,    "it has no timer"),
+    ROW(ANY,                E(DUE),  ALWAYS,             ignore, STATE_KEEP,    "it has no timer: machine.c has dropped it"),
 
     /* The saga is no longer held. */
     ROW(S(READY),      E(RELEASE), ALWAYS, send,        STEP_SENT,      "the saga goes on"),
     ROW(S(UNDO_READY), E(RELEASE), ALWAYS, send_undo,   STEP_UNDO_SENT, "the saga goes on"),
     ROW(S(PROBING),    E(RELEASE), ALWAYS, probe_again, STATE_KEEP,     "the saga goes on; its participant is asked"),
-    ROW(ANY,           E(RELEASE), ALWAYS, ignore,      STATE_KEEP,     "it was not held back"),
+    ROW(ANY,           E(RELEASE), ALWAYS, ignore,      STATE_KEEP,     NO_RULE),
 
     /* Operators: retry. */
     ROW(S(FAILED) | S(UNKNOWN),  E(RETRY), retriable_and_held, new_round,           STEP_READY,      "retried by an operator, when the saga is no longer held"),

@@ -218,6 +218,9 @@ static void expand(struct walk *walk, uint32_t node)
     enum saga_state state = world.instance.state;
     if (saga_state_ended(state) || state == SAGA_STUCK)
         walk->result->ended[state]++;
+    const char *why = walk->options->garbage ? world_try_garbage(walk->plan, &world) : NULL;
+    if (why)
+        broken(walk, why, node, NULL, &world);
     for (int i = 0; i < count && !walk->result->broken; i++) {
         make(walk, node, &world, &moves[i], NULL, &decision);
         if (walk->options->unmappable)

@@ -583,6 +583,29 @@ const char *world_apply(const struct plan *plan, struct world *world, const stru
     return broken ? broken : check_state(plan, world);
 }
 
+const char *world_try_garbage(const struct plan *plan, const struct world *world)
+{
+    static struct machine_decision decision;
+    for (int code = 0; code < MACHINE_EVENT_COUNT * 3 * 2; code++) {
+        for (int step = -1; step < plan->step_count; step++) {
+            struct instance instance = world->instance;
+            const struct machine_event event = {
+                .type = (enum machine_event_type)(code / 6),
+                .step = step,
+                .operation = (enum saga_operation)(code / 2 % 3),
+                .round = 1,
+                .empty = code % 2,
+                .now_us = NOW,
+            };
+            machine_apply(plan, &instance, &event, &decision);
+            const char *broken = machine_check(plan, &instance);
+            if (broken)
+                return broken;
+        }
+    }
+    return NULL;
+}
+
 /* For people. */
 
 void world_print(const struct plan *plan, const struct world *world)

@@ -30,6 +30,7 @@ struct world_options {
     bool expired;    /* participants may forget */
     bool unmappable; /* inputs may not be buildable, conditions not hold */
     bool lies;       /* one answer may claim an effect that never was */
+    bool garbage;    /* in every world, every event that can be said is tried on the machine */
 };
 
 enum outcome { OUTCOME_OPEN, OUTCOME_OK, OUTCOME_FENCED };
@@ -80,6 +81,9 @@ void world_start(const struct plan *plan, const struct world_options *options,
 /* Everything that can happen next. */
 int world_moves(const struct plan *plan, const struct world *world,
                 const struct world_options *options, struct move moves[MOVES_MAX]);
+
+/* Tries every event, also such as nobody would send, each on this world alone. */
+const char *world_try_garbage(const struct plan *plan, const struct world *world);
 
 /* Makes a move. `refusal` may be NULL. Returns NULL, or what is wrong with what the machine did. */
 const char *world_apply(const struct plan *plan, struct world *world, const struct move *move,
