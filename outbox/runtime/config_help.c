@@ -3,35 +3,19 @@
 
 #include <string.h>
 
-static const char *value_kind(const struct setting *setting)
-{
-    switch (setting->type) {
-    case SETTING_TEXT:
-        return " TEXT";
-    case SETTING_COUNT:
-        return " COUNT";
-    case SETTING_MILLIS:
-        return " DURATION";
-    case SETTING_BYTES:
-        return " SIZE";
-    case SETTING_BOOL:
-        return "[=on|off]";
-    case SETTING_CHOICE:
-        return " CHOICE";
-    case SETTING_URI:
-        return " URI";
-    case SETTING_ADDRESS:
-        return " ADDRESS";
-    }
-    return "";
-}
+/* As it stands behind the name in --help. */
+static const char *const value_kinds[] = {
+    [SETTING_TEXT] = " TEXT",  [SETTING_COUNT] = " COUNT",     [SETTING_MILLIS] = " DURATION",
+    [SETTING_BYTES] = " SIZE", [SETTING_BOOL] = "[=on|off]",   [SETTING_CHOICE] = " CHOICE",
+    [SETTING_URI] = " URI",    [SETTING_ADDRESS] = " ADDRESS",
+};
 
 /* A default stands in the source for everybody to read, so it is shown for secrets too. */
 static void print_row(const struct setting *row, FILE *out)
 {
     char allowed[320];
 
-    fprintf(out, "  --%s%s\n      %s\n", row->name, value_kind(row), row->help);
+    fprintf(out, "  --%s%s\n      %s\n", row->name, value_kinds[row->type], row->help);
     fprintf(out, "      %s", config_value_allowed(row, allowed, sizeof(allowed)));
     if (row->flags & SETTING_REQUIRED)
         fputs("; required", out);

@@ -61,8 +61,6 @@ int metrics_create(struct metrics **ret_metrics, struct error *error)
 
 static void free_metric(struct metric *metric)
 {
-    if (!metric)
-        return;
     free(metric->labels);
     free(metric->buckets);
     free(metric);

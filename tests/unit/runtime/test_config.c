@@ -506,6 +506,13 @@ static void the_file_is_odd(void **state)
     write_file_bytes(text, 300000);
     must_fail(load("--config FILE", NULL, &error), ERROR_USAGE, RETRY_NEVER,
               "is larger than 262144 bytes");
+    destroy(NULL);
+    create(NULL);
+    /* A key as long as that is like no other. */
+    memset(text, 'x', 100);
+    memcpy(text + 100, " = 1", 5);
+    write_file(text);
+    must_fail(load("--config FILE", NULL, &error), ERROR_USAGE, RETRY_NEVER, "unknown key 'xxx");
     free(text);
 }
 

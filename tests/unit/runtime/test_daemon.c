@@ -160,7 +160,7 @@ static void run(const char *line)
     static char words[1024];
     static char *argv[16];
     char *word, *rest = words;
-    int argc = 0;
+    int argc = 0, status;
 
     snprintf(words, sizeof(words), "tester %s", line);
     while ((word = strtok_r(rest, " ", &rest)))
@@ -173,7 +173,9 @@ static void run(const char *line)
         dup2(child.log, STDERR_FILENO);
         if (mode.fault)
             fault_arm(mode.fault, mode.fault_nth, EBADF);
-        exit(daemon_main(&tester, argc, argv));
+        status = daemon_main(&tester, argc, argv);
+        fault_disarm(); /* what runs at exit is not meant */
+        exit(status);
     }
 }
 

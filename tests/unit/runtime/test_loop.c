@@ -132,14 +132,14 @@ static void timers_move_and_stop(void **state)
     loop_timer_destroy(NULL);
 }
 
-/* a disarms b, destroys c, moves d away and arms itself for now. */
+/* a destroys c, disarms b, moves d away and arms itself for now. */
 static void on_meddler(void *data)
 {
     on_letter(data);
     if (*(const char *)data != 'a')
         return;
-    loop_timer_disarm(timers[1]);
     loop_timer_destroy(timers[2]);
+    loop_timer_disarm(timers[1]);
     loop_timer_arm_in(timers[3], 100);
     loop_timer_arm_in(timers[0], 0);
 }
@@ -362,6 +362,26 @@ static void descriptors_removed_are_not_told(void **state)
     }
     turn();
     assert_int_equal(strlen(traced()), 2); /* one of the three, itself removed too */
+    turn();
+    assert_string_equal(traced(), "");
+    close_pairs(3);
+}
+
+/* From the middle, the end and the front of those there are. */
+static void descriptors_go_in_any_order(void **state)
+{
+    static const int order[] = {1, 0, 2};
+    unsigned i;
+
+    (void)state;
+    make_pairs(3);
+    for (i = 0; i < 3; i++)
+        watch((int)i, LOOP_WRITE, on_fd);
+    for (i = 0; i < 3; i++) {
+        turn();
+        assert_int_equal(strlen(traced()), 2 * (3 - i)); /* a letter and 'w' each */
+        loop_fd_remove(watches[order[i]]);
+    }
     turn();
     assert_string_equal(traced(), "");
     close_pairs(3);
@@ -651,6 +671,7 @@ int main(void)
         FAKE(descriptors_tell_what_is_wanted),
         FAKE(descriptors_want_without_system_calls),
         FAKE(descriptors_removed_are_not_told),
+        FAKE(descriptors_go_in_any_order),
         FAKE(descriptors_that_want_less_are_not_told),
         FAKE(descriptors_may_be_closed_first),
         FAKE(descriptors_that_cannot_be_watched),

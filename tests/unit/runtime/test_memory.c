@@ -35,6 +35,20 @@ static void buffer_grows_and_is_taken(void **state)
     assert_null(buffer.bytes);
 }
 
+/* It moved nothing from NULL to NULL once, and took that for a failure. */
+static void buffer_reserves_nothing(void **state)
+{
+    struct buffer buffer;
+
+    (void)state;
+    buffer_init(&buffer, 0);
+    buffer_append(&buffer, "", 0);
+    assert_non_null(buffer_reserve(&buffer, 0));
+    assert_false(buffer.failed);
+    assert_string_equal(buffer_text(&buffer), "");
+    buffer_free(&buffer);
+}
+
 /* A queue that never holds much must not grow with what passes through it. */
 static void buffer_reuses_its_front(void **state)
 {
@@ -243,6 +257,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(buffer_grows_and_is_taken),
+        cmocka_unit_test(buffer_reserves_nothing),
         cmocka_unit_test(buffer_reuses_its_front),
         cmocka_unit_test(buffer_stops_at_its_limit),
         cmocka_unit_test(buffer_reserves_and_fills),

@@ -3,8 +3,11 @@
 
 #include "outbox/runtime/metrics.h"
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct metrics *metrics;
 static struct buffer out;
@@ -215,6 +218,23 @@ static void a_series_without_memory_folds_into_other(void **state)
     assert_contains(print(), "sagapost_saga_step_seconds_count{step=\"a\"} 1\n");
 }
 
+/* At start there is nothing to go on with. */
+static void a_family_without_memory_is_the_end(void **state)
+{
+    pid_t child = fork();
+    int status;
+
+    (void)state;
+    if (child == 0) {
+        (void)signal(SIGABRT, SIG_DFL); /* cmocka's catches it */
+        fault_arm("alloc", 1, ENOMEM);
+        gauge("waiting");
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
 static int scenario(struct error *error)
 {
     struct metrics *own;
@@ -245,6 +265,7 @@ int main(void)
         TEST(series_are_limited),
         TEST(labels_too_long_fold_into_other),
         TEST(a_series_without_memory_folds_into_other),
+        TEST(a_family_without_memory_is_the_end),
         TEST(without_memory),
     };
 
