@@ -89,7 +89,8 @@ begin
 end
 $$;
 
--- Makes the partition [starts_at, ends_at) and moves into it what the DEFAULT partition holds of that time.
+-- Makes the partition [starts_at, ends_at) and moves into it what the DEFAULT partition holds of that time. The lock keeps out whoever accepts
+-- meanwhile: an INSERT that had chosen the DEFAULT partition would fail when the id turns out to belong to the new one.
 create function inbox.create_period(starts_at timestamptz, ends_at timestamptz) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 as $$
@@ -98,7 +99,7 @@ declare
     low      uuid := inbox.uuid_floor(starts_at);
     high     uuid := inbox.uuid_floor(ends_at);
 begin
-    lock table inbox.seen_default in access exclusive mode;
+    lock table inbox.seen in share row exclusive mode;
     execute format('create table inbox.%I (like inbox.seen including defaults including constraints)', relation);
     execute format('with moved as (delete from inbox.seen_default where message_id >= %L and message_id < %L returning message_id, consumer)
                     insert into inbox.%I (message_id, consumer) select message_id, consumer from moved', low, high, relation);
@@ -108,7 +109,8 @@ end
 $$;
 
 -- Keeps partitions ready for two periods to come, drops one that is older than the retention, forgets old ids of other versions.
--- Workers call it every minute or so; whoever comes second does nothing, and what a lock is in the way of is done the next time.
+-- Workers call it every minute or so; whoever comes second does nothing. Making and dropping wait for consumers in flight, and others wait
+-- behind: for 200 ms, and what does not succeed is tried at the next call; when it is late by a period, for 5 s.
 -- Returns what it did, for a log.
 create function inbox.maintain() returns text
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms'
@@ -116,8 +118,7 @@ as $$
 declare
     setting inbox.setting;
     now_at  timestamptz := clock_timestamp();
-    starts  timestamptz;
-    ends    timestamptz;
+    newest  timestamptz; -- the end of the last partition
     old     inbox.period;
     created integer := 0;
     dropped integer := 0;
@@ -127,17 +128,23 @@ begin
         return 'busy';
     end if;
     select * into strict setting from inbox.setting;
+    select max(ends_at) into strict newest from inbox.period;
+    select * into old from inbox.period where ends_at <= now_at - setting.retention order by ends_at limit 1;
+    if newest < now_at + setting.period or old.ends_at < now_at - setting.retention - setting.period then
+        perform set_config('lock_timeout', '5s', true);
+    end if;
     begin
-        loop
-            select max(ends_at) into strict starts from inbox.period;
-            exit when starts > now_at + 2 * setting.period;
+        while newest <= now_at + 2 * setting.period loop
             -- After a long pause one partition spans the gap.
-            ends := greatest(starts, date_trunc('day', now_at, 'UTC')) + setting.period;
-            perform inbox.create_period(starts, ends);
+            perform inbox.create_period(newest, greatest(newest, date_trunc('day', now_at, 'UTC')) + setting.period);
+            select max(ends_at) into strict newest from inbox.period;
             created := created + 1;
         end loop;
-        select * into old from inbox.period where ends_at <= now_at - setting.retention order by ends_at limit 1;
-        if found then
+    exception
+        when lock_not_available then created := 0;
+    end;
+    begin
+        if old.ends_at is not null then
             lock table inbox.seen in access exclusive mode;
             execute format('drop table inbox.%I', old.relation);
             perform inbox.refuse_before(old.ends_at);
@@ -145,9 +152,7 @@ begin
             dropped := 1;
         end if;
     exception
-        when lock_not_available then
-            created := 0;
-            dropped := 0;
+        when lock_not_available then dropped := 0;
     end;
     delete from inbox.seen_untimed as u
      using (select message_id, consumer from inbox.seen_untimed where seen_at < now_at - setting.retention order by seen_at limit 10000) as old_ids
