@@ -31,7 +31,7 @@
  * primary_only, hosts that are standbys are passed over. Settings of each connection: search_path
  * '', read committed, DateStyle ISO, client_encoding UTF8, standard_conforming_strings; and, unless
  * the user's conninfo says otherwise: application_name, statement_timeout, lock_timeout,
- * idle_in_transaction_session_timeout, jit off, client_connection_check_interval 5 s, TCP
+ * idle_in_transaction_session_timeout, jit off, client_connection_check_interval 1 s, TCP
  * keepalives and tcp_user_timeout 20 s. TLS is as libpq's sslmode says. */
 #ifndef SAGAPOST_PG_SESSION_H
 #define SAGAPOST_PG_SESSION_H

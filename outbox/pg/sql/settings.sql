@@ -12,7 +12,7 @@ select pg_catalog.set_config(s.name, wanted.value, false)
                ('default_transaction_isolation', 'read committed', true),
                ('jit', 'off', false),
                ('client_min_messages', 'warning', false),
-               ('client_connection_check_interval', '5000', false),
+               ('client_connection_check_interval', '1000', false),
                ('statement_timeout', $1::text, false),
                ('lock_timeout', $2::text, false),
                ('idle_in_transaction_session_timeout', $3::text, false)) as wanted (name, value, always)

@@ -68,7 +68,7 @@ static void settings_hold(void **state)
     assert_string_equal(pg_text(answer->result, 0, 3), "read committed");
     assert_string_equal(pg_text(answer->result, 0, 4), "sagapost test");
     assert_string_equal(pg_text(answer->result, 0, 5), "off");
-    assert_string_equal(pg_text(answer->result, 0, 6), "5s");
+    assert_string_equal(pg_text(answer->result, 0, 6), "1s");
     assert_true(pg_session_server_version(fixture->session) >= 140000);
     assert_true(pg_session_backend_pid(fixture->session) > 0);
 }
