@@ -133,6 +133,80 @@ begin
 end
 $$;
 
+-- Nothing that comes in this round changes it.
+create function saga.is_final(standing saga.outcome, of_round integer) returns boolean
+language sql immutable
+as $$
+    select coalesce(standing.outcome in ('ok', 'fenced') or standing.outcome = 'failed' and standing.round >= of_round, false)
+$$;
+
+-- The first thing an undo or a probe does: it waits for an action that is still running, and without one leaves what a late action will
+-- find. Returns the action's row, locked.
+create function saga.fence_action(who saga.identity) returns saga.outcome
+language plpgsql volatile
+as $$
+declare
+    action saga.outcome;
+begin
+    insert into saga.outcome (saga_id, step, element, operation, round, outcome)
+    values (who.saga_id, who.step, who.element, 'action', case who.operation when 'probe' then who.round else 0 end, 'fenced')
+    on conflict do nothing;
+    action := saga.find_outcome(who, 'action');
+    if action.outcome = 'running' then
+        raise exception 'this transaction has received the action itself and not replied to it' using errcode = 'SG204';
+    end if;
+    return action;
+end
+$$;
+
+create function saga.meet_probe(command jsonb, who saga.identity, action saga.outcome, out verdict text, out reply jsonb)
+language plpgsql volatile
+as $$
+begin
+    if action.outcome = 'started' then
+        verdict := 'in_doubt';
+    elsif action.outcome = 'ok' then
+        verdict := 'repeated';
+        reply := saga.reply_body(command, 'executed', action.output, null);
+    elsif action.outcome = 'failed' and action.round >= who.round or action.outcome = 'fenced' and action.error is not null then
+        verdict := 'repeated';
+        reply := saga.reply_body(command, 'failed', null, action.error);
+    else
+        if action.outcome = 'failed' then -- of an earlier round: the round that is asked about must not come after this answer
+            update saga.outcome o set outcome = 'fenced', round = who.round, error = null, decided_at = clock_timestamp()
+            where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = 'action';
+        end if;
+        verdict := 'fenced';
+        reply := saga.reply_body(command, 'not_executed', null, null);
+    end if;
+end
+$$;
+
+-- Verdict null: there is something to undo.
+create function saga.meet_undo(command jsonb, who saga.identity, action saga.outcome, out verdict text, out reply jsonb)
+language plpgsql volatile
+as $$
+declare
+    standing saga.outcome := saga.find_outcome(who, 'undo');
+begin
+    if saga.is_final(standing, who.round) then -- first: the action's row need not show any more that there was something to undo
+        verdict := 'repeated';
+        reply := saga.standing_reply(command, standing);
+        return;
+    elsif action.outcome = 'started' then
+        verdict := 'in_doubt';
+        return;
+    elsif action.outcome = 'failed' then -- no later round of the action may follow its undo
+        update saga.outcome o set outcome = 'fenced', decided_at = clock_timestamp()
+        where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = 'action';
+    end if;
+    if action.outcome <> 'ok' and not (action.error is not null and coalesce((command -> 'saga' -> 'undo_on_fail')::boolean, false)) then
+        verdict := 'fenced';
+        reply := saga.reply_body(command, 'ok', null, null) || '{"empty": true}';
+    end if;
+end
+$$;
+
 -- Meets a command with what is known here. claim_as: running or started to claim what is to be executed, null to leave that to the
 -- caller, who writes the outcome last.
 --   execute              to be done
@@ -145,53 +219,18 @@ as $$
 declare
     action   saga.outcome;
     standing saga.outcome;
-    on_fail  boolean := coalesce((command -> 'saga' -> 'undo_on_fail')::boolean, false);
 begin
     input := command -> 'input';
-
     if who.operation <> 'action' then
-        -- The fence comes first: it waits for an action that is still running, and without one it is what a late action will find.
-        insert into saga.outcome (saga_id, step, element, operation, round, outcome)
-        values (who.saga_id, who.step, who.element, 'action', case who.operation when 'probe' then who.round else 0 end, 'fenced')
-        on conflict do nothing;
-        action := saga.find_outcome(who, 'action');
-        if action.outcome = 'running' then
-            raise exception 'this transaction has received the action itself and not replied to it' using errcode = 'SG204';
-        elsif action.outcome = 'started' then
-            verdict := 'in_doubt';
+        action := saga.fence_action(who);
+        if who.operation = 'probe' then
+            select m.verdict, m.reply into verdict, reply from saga.meet_probe(command, who, action) m;
             return;
         end if;
-    end if;
-
-    if who.operation = 'probe' then
-        if action.outcome = 'ok' then
-            verdict := 'repeated';
-            reply := saga.reply_body(command, 'executed', action.output, null);
-        elsif action.outcome = 'failed' and action.round >= who.round or action.outcome = 'fenced' and action.error is not null then
-            verdict := 'repeated';
-            reply := saga.reply_body(command, 'failed', null, action.error);
-        else
-            if action.outcome = 'failed' then -- of an earlier round: the round that is asked about must not come after this answer
-                update saga.outcome o set outcome = 'fenced', round = who.round, error = null, decided_at = clock_timestamp()
-                where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = 'action';
-            end if;
-            verdict := 'fenced';
-            reply := saga.reply_body(command, 'not_executed', null, null);
-        end if;
-        return;
-    end if;
-
-    if who.operation = 'undo' then
-        if action.outcome = 'failed' then -- no later round of the action may follow its undo
-            update saga.outcome o set outcome = 'fenced', decided_at = clock_timestamp()
-            where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = 'action';
-        end if;
-        if action.outcome <> 'ok' and not (on_fail and action.error is not null) then
-            verdict := 'fenced';
-            reply := saga.reply_body(command, 'ok', null, null) || '{"empty": true}';
+        select m.verdict, m.reply into verdict, reply from saga.meet_undo(command, who, action) m;
+        if verdict is not null then
             return;
-        end if;
-        if not coalesce((command -> 'saga' -> 'mapped')::boolean, false) then
+        elsif not coalesce((command -> 'saga' -> 'mapped')::boolean, false) then
             input := saga.undo_input(input, action.output);
         end if;
     end if;
@@ -201,18 +240,18 @@ begin
         return;
     end if;
     standing := saga.find_outcome(who, who.operation);
-    if standing.outcome is null and claim_as is null or standing.outcome = 'failed' and standing.round < who.round then
-        verdict := 'execute';
-    elsif standing.outcome is null then
-        raise exception 'the outcome of saga % was removed while it was read', who.saga_id using errcode = '40001';
+    if saga.is_final(standing, who.round) then
+        verdict := case standing.outcome when 'fenced' then 'fenced' else 'repeated' end;
+        reply := saga.standing_reply(command, standing);
+    elsif standing.outcome = 'started' then
+        verdict := 'resume';
     elsif standing.outcome = 'running' then
         raise exception 'this transaction has received the command already' using errcode = 'SG204',
             hint = 'Reply to it, or roll back to before it was received.';
-    elsif standing.outcome = 'started' then
-        verdict := 'resume';
+    elsif claim_as is not null then
+        raise exception 'the outcome of saga % was removed while it was read', who.saga_id using errcode = '40001';
     else
-        verdict := case standing.outcome when 'fenced' then 'fenced' else 'repeated' end;
-        reply := saga.standing_reply(command, standing);
+        verdict := 'execute';
     end if;
 end
 $$;
@@ -260,32 +299,34 @@ as $$
                 else jsonb_build_object('code', code, 'message', '', 'details', coalesce(output, '{}')) end
 $$;
 
--- The answer to a probe, or to an undo, of an action that was begun outside: what the program found out.
-create function saga.settle_started(command jsonb, who saga.identity, outcome text, output jsonb, out reply jsonb)
+-- The answer to a probe, or to an undo, of an action that was begun outside: what the program found out. Null: this is none.
+create function saga.settle_started(command jsonb, who saga.identity, outcome text, output jsonb, why jsonb) returns jsonb
 language plpgsql volatile
 as $$
 declare
     action  saga.outcome := saga.find_outcome(who, 'action');
-    settled text := case when who.operation = 'undo' then 'fenced'
-                         when outcome = 'ok' then 'ok' when outcome = 'failed' then 'failed' else 'fenced' end;
-    why     jsonb := case when outcome = 'failed' then saga.failure(output, 'failed') end;
+    settled text := outcome; -- of the action
 begin
-    if action.outcome is distinct from 'started' then
-        return;
-    end if;
-    reply := case when outcome = 'transient' then saga.reply_body(command, 'in_doubt', null, saga.failure(output, 'in_doubt'))
-                  when who.operation = 'probe' and outcome = 'ok' then saga.reply_body(command, 'executed', output, null)
-                  else saga.reply_body(command, outcome, case when outcome = 'ok' then output end, why) end;
-    if outcome = 'transient' or who.operation = 'undo' and outcome = 'failed' then
-        return; -- still not known, or not undone
+    if action.outcome is distinct from 'started'
+       or who.operation = 'undo' and saga.is_final(saga.find_outcome(who, 'undo'), who.round) then
+        return null;
+    elsif outcome = 'transient' then
+        return saga.reply_body(command, 'in_doubt', null, why);
+    elsif who.operation = 'undo' then
+        perform saga.record(who, outcome, case outcome when 'ok' then output end, why);
+        if outcome = 'failed' then
+            return saga.reply_body(command, 'failed', null, why); -- and the action stays as it is
+        end if;
+        settled := 'fenced'; -- it can never come again
+    elsif outcome = 'not_executed' then
+        settled := 'fenced';
+        why := null;
     end if;
     update saga.outcome o
-    set outcome = settled, output = case when settled = 'ok' then settle_started.output end,
-        error = case when settled = 'failed' then why end, decided_at = clock_timestamp()
+    set outcome = settled, output = case settled when 'ok' then settle_started.output end, error = why, decided_at = clock_timestamp()
     where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = 'action';
-    if who.operation = 'undo' then
-        perform saga.record(who, 'ok', output, null);
-    end if;
+    return saga.reply_body(command, case when who.operation = 'probe' and outcome = 'ok' then 'executed' else outcome end,
+                           case outcome when 'ok' then output end, why);
 end
 $$;
 
@@ -294,67 +335,73 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp set plan
     set enable_seqscan = off set jit = off
 as $$
 declare
-    who      saga.identity := saga.identify(command);
-    standing saga.outcome;
-    answer   jsonb;
-    why      jsonb := case when outcome <> 'ok' then saga.failure(output, outcome) end;
+    who     saga.identity := saga.identify(command);
+    settled record;
 begin
     perform saga.require_read_committed();
     if outcome is null or outcome not in ('ok', 'failed', 'transient')
        and not (outcome = 'not_executed' and who.operation = 'probe') then
         raise exception 'saga.reply: outcome "%" is none of ok, failed, transient (or, to a probe, not_executed)', outcome
             using errcode = 'SG205';
-    end if;
-    if who.saga_id < saga.lock_outcomes() then
-        perform saga.queue_replies(array[saga.expired_reply(command)]);
-        return 'repeated';
-    end if;
-    output := coalesce(output, '{}');
-    if pg_column_size(output) > 262144 then
+    elsif pg_column_size(output) > 262144 then
         raise exception 'saga.reply: the output has % bytes, allowed are 262144', pg_column_size(output) using errcode = 'SG207';
     end if;
-
-    if who.operation <> 'action' then
-        answer := saga.settle_started(command, who, outcome, output);
-        if answer is not null then
-            perform saga.queue_replies(array[answer]);
-            return 'recorded';
-        end if;
-    end if;
-    if who.operation = 'probe' and outcome = 'transient' then
-        perform saga.queue_replies(array[saga.reply_body(command, 'in_doubt', null, why)]);
-        return 'recorded';
-    elsif who.operation = 'probe' then
-        raise exception 'saga.reply: nothing was begun that this probe asks about' using errcode = 'SG202',
-            hint = 'Reply to a probe only after the verdict in_doubt.';
-    end if;
-
-    standing := saga.find_outcome(who, who.operation);
-    if standing.outcome in ('running', 'started') and standing.round = who.round then
-        perform saga.conclude(who, standing, outcome, output, why);
-        perform saga.queue_replies(array[saga.reply_body(command, outcome, case when why is null then output end, why)]);
-        return 'recorded';
-    elsif outcome = 'ok' then
-        raise exception 'saga.reply: the % of step "%" of saga % was not received in this transaction', who.operation, who.step,
-            who.saga_id using errcode = 'SG202', hint = 'Call saga.receive first; reply ok only after its verdict execute or resume.';
-    elsif outcome = 'failed' and saga.record(who, 'failed', null, why) then
-        perform saga.queue_replies(array[saga.reply_body(command, outcome, null, why)]);
-        return 'recorded';
-    end if;
-    standing := saga.find_outcome(who, who.operation);
-    if outcome = 'transient' and (standing.outcome is null or standing.outcome = 'failed' and standing.round < who.round) then
-        perform saga.queue_replies(array[saga.reply_body(command, outcome, null, why)]);
-        return 'recorded';
-    elsif standing.outcome = 'started' then
-        raise exception 'saga.reply: round % of this command was begun, this is a reply to round %', standing.round, who.round
-            using errcode = 'SG202';
-    end if;
-    perform saga.queue_replies(array[saga.standing_reply(command, standing)]);
-    return 'repeated';
+    settled := saga.settle(command, who, outcome, coalesce(output, '{}'), case when outcome <> 'ok' then saga.failure(output, outcome) end,
+                           saga.lock_outcomes());
+    perform saga.queue_replies(array[settled.answer]);
+    return settled.result;
 end
 $$;
 comment on function saga.reply is
     'Turns this transaction''s claim into its outcome and queues the reply: recorded. Another outcome stands: that is replied, repeated.';
+
+create function saga.settle(command jsonb, who saga.identity, outcome text, output jsonb, why jsonb, horizon uuid,
+                            out result text, out answer jsonb)
+language plpgsql volatile
+as $$
+declare
+    standing   saga.outcome := saga.find_outcome(who, who.operation);
+    of_started jsonb;
+begin
+    result := 'recorded';
+    answer := saga.reply_body(command, outcome, case outcome when 'ok' then output end, why);
+    if standing.outcome in ('running', 'started') and standing.round = who.round then -- what was claimed before it expired is concluded
+        perform saga.conclude(who, standing, outcome, output, why);
+        return;
+    elsif who.saga_id < horizon then
+        result := 'repeated';
+        answer := saga.expired_reply(command);
+        return;
+    elsif who.operation <> 'action' then
+        of_started := saga.settle_started(command, who, outcome, output, why);
+        if of_started is not null then
+            answer := of_started;
+            return;
+        end if;
+    end if;
+
+    if who.operation = 'probe' and outcome = 'transient' then
+        answer := saga.reply_body(command, 'in_doubt', null, why);
+        return;
+    elsif who.operation = 'probe' then
+        raise exception 'saga.reply: nothing was begun that this probe asks about' using errcode = 'SG202',
+            hint = 'Reply to a probe only after the verdict in_doubt.';
+    elsif outcome = 'ok' then
+        raise exception 'saga.reply: the % of step "%" of saga % was not received in this transaction', who.operation, who.step,
+            who.saga_id using errcode = 'SG202', hint = 'Call saga.receive first; reply ok only after its verdict execute or resume.';
+    elsif outcome = 'failed' and saga.record(who, 'failed', null, why) then
+        return;
+    end if;
+    standing := saga.find_outcome(who, who.operation);
+    if saga.is_final(standing, who.round) then
+        result := 'repeated';
+        answer := saga.standing_reply(command, standing);
+    elsif standing.outcome in ('running', 'started') then
+        raise exception 'saga.reply: round % of this command was begun, this is a reply to round %', standing.round, who.round
+            using errcode = 'SG202';
+    end if;
+end
+$$;
 
 -- A claim becomes its outcome. Given up, it is as if it had never been made; but what was begun outside stays begun.
 create function saga.conclude(who saga.identity, standing saga.outcome, decided text, output jsonb, why jsonb) returns void

@@ -103,7 +103,7 @@ language plpgsql -- the caller's search_path is what finds the handler: every na
 as $$
 #variable_conflict use_column
 declare
-    target regprocedure := pg_catalog.to_regprocedure(handler operator(pg_catalog.||) '(jsonb)');
+    target regprocedure;
     path   pg_catalog.jsonpath;
 begin
     if action is null or action operator(pg_catalog.!~) '^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$'
@@ -115,6 +115,11 @@ begin
         delete from saga.handler h where h.action operator(pg_catalog.=) handle.action;
         return;
     end if;
+    begin
+        target := pg_catalog.to_regprocedure(handler operator(pg_catalog.||) '(jsonb)');
+    exception when invalid_name or syntax_error then
+        target := null;
+    end;
     if target is null then
         raise exception 'saga.handle: there is no function %(jsonb)', handler using errcode = 'SG212',
             hint = 'A handler is f(input jsonb) returns jsonb.';
@@ -441,7 +446,8 @@ grant execute on function
     saga.execute_one(saga.batch_command, boolean), saga.run_handler(saga.batch_command, jsonb), saga.is_uuid(text), saga.deferring_statement(),
     saga.command_problem(jsonb), saga.identify(jsonb), saga.require_read_committed(), saga.queue_replies(jsonb[]),
     saga.reply_body(jsonb, text, jsonb, jsonb), saga.expired_reply(jsonb), saga.standing_reply(jsonb, saga.outcome),
-    saga.record(saga.identity, text, jsonb, jsonb), saga.find_outcome(saga.identity, text), saga.meet(jsonb, saga.identity, text),
+    saga.record(saga.identity, text, jsonb, jsonb), saga.find_outcome(saga.identity, text), saga.meet(jsonb, saga.identity, text), saga.meet_probe(jsonb, saga.identity, saga.outcome),
+    saga.meet_undo(jsonb, saga.identity, saga.outcome), saga.fence_action(saga.identity), saga.is_final(saga.outcome, integer),
     saga.undo_input(jsonb, jsonb), saga.lock_outcomes(), saga.maintain_outcomes(interval, integer), saga.classify(text),
     saga.handler_failure(text, text, text, text, text), saga.failure(jsonb, text), saga.read_json(text)
     to sagapost_worker;

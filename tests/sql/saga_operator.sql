@@ -1,0 +1,72 @@
+-- Intents and views.
+\ir lib/session.sql
+select no_plan();
+\set VERBOSITY terse
+
+select saga.define('order', timeout => '15 min');
+select saga.step('order', 'reserve', action => 'p.reserve', undo => 'p.release');
+select saga.step('order', 'approval', via => 'signal', after => '{reserve}', timeout => '1 day');
+select saga.step('order', 'pay', action => 'p.pay', kind => 'pivot', after => '{approval}');
+select version from saga.publish('order');
+select saga.start('order', key => 'K', input => '{"n": 1.50}') as id \gset
+select saga.start('order', input => '{}') as gone \gset
+insert into saga.ended select i.* from saga.instance i where id = :'gone';
+delete from saga.instance where id = :'gone';
+
+-- Views -------------------------------------------------------------------------------------------------------------------------------
+select results_eq('select id, definition, version, key, state, phase, reason, input, ended_at is null from saga.instances order by ended_at nulls first',
+    format($$ values (%L::uuid, 'order', 1, 'K', 'RUNNING', null::text, null::text, '{"n": 1.50}'::jsonb, true), (%L, 'order', 1, null, 'RUNNING', null, null, '{}', false) $$, :'id', :'gone'),
+    'saga.instances: running and ended');
+update saga.instance set outputs = '{"reserve": {"id": 7}}', errors = '{"pay": {"code": "x"}}' where id = :'id';
+select results_eq(format('select step, kind, state, round, undo_round, attempt, output, error, due_at is not null, via, action, undo from saga.steps where saga_id = %L order by place', :'id'),
+    $$ values ('reserve', 'compensable', 'SENT', 1, 0, 1, '{"id": 7}'::jsonb, null::jsonb, true, 'command', 'p.reserve', 'p.release'),
+              ('approval', 'read_only', 'WAITING', 0, 0, 0, null, null, false, 'signal', null, null), ('pay', 'pivot', 'WAITING', 0, 0, 0, null, '{"code": "x"}', false, 'command', 'p.pay', null) $$,
+    'saga.steps');
+select is(due_at, started_at + interval '30 s', 'due in 30 s') from saga.steps s join saga.instances i on i.id = s.saga_id where i.id = :'id' and step = 'reserve';
+select results_eq(format('select event, step, detail from saga.timeline where saga_id = %L', :'gone'), $$ values ('started', null::text, '{"definition": "order", "version": 1}'::jsonb) $$, 'saga.timeline');
+select results_eq('select name, version, current, graph like ''flowchart TD%'' from saga.definitions', $$ values ('order', 1, true, true) $$, 'saga.definitions');
+
+-- Intents -------------------------------------------------------------------------------------------------------------------------------
+select is(saga.cancel(:'id', 'customer called'), 'recorded', 'cancel');
+select is(saga.pause(:'id'), 'recorded', 'pause');
+select is(saga.resume(:'id', reason => 'again', expected_revision => 3), 'recorded', 'resume');
+select is(saga.retry(:'id'), 'recorded', 'retry all');
+select is(saga.retry(:'id', 'pay', 'provider is back'), 'recorded', 'retry one');
+select is(saga.skip(:'id', 'approval'), 'recorded', 'skip');
+select is(saga.mark_undone(:'id', 'reserve', 'by hand'), 'recorded', 'mark undone');
+select is(saga.abandon(:'id'), 'recorded', 'abandon');
+select is(saga.signal(:'id', 'approval', '{"by": "ann"}', 'sig-1'), 'recorded', 'signal');
+select is(saga.signal(:'id', 'approval', '{"by": "bob"}', 'sig-1'), 'repeated', 'the same signal again');
+select is(saga.signal(:'id', 'approval'), 'recorded', 'without an id');
+select is(saga.signal(:'id', 'approval'), 'recorded', 'each is one');
+select results_eq('select verb, step, argument, reason, expected_revision, actor = session_user, applied_at is null and answer is null from saga.intent order by id',
+    $$ values ('cancel', null::text, '{}'::jsonb, 'customer called', null::bigint, true, true), ('pause', null, '{}', null, null, true, true), ('resume', null, '{}', 'again', 3, true, true),
+              ('retry', null, '{}', null, null, true, true), ('retry', 'pay', '{}', 'provider is back', null, true, true), ('skip', 'approval', '{}', null, null, true, true),
+              ('mark_undone', 'reserve', '{}', 'by hand', null, true, true), ('abandon', null, '{}', null, null, true, true),
+              ('signal', 'approval', '{"payload": {"by": "ann"}, "signal_id": "sig-1"}', null, null, true, true),
+              ('signal', 'approval', '{"payload": {}, "signal_id": null}', null, null, true, true), ('signal', 'approval', '{"payload": {}, "signal_id": null}', null, null, true, true) $$,
+    'are rows that wait for an answer');
+select saga.intend(:'id', 'cancel') as intent \gset
+select is(:intent::bigint, max(id), 'intend returns the row''s id') from saga.intent;
+select throws_ok(format('select saga.%s(%L%s)', verb, gen_random_uuid(), more), 'SG401', null, verb || ': no such saga')
+from (values ('cancel', ''), ('pause', ''), ('resume', ''), ('retry', ''), ('skip', ', ''pay'''), ('mark_undone', ', ''pay'''), ('abandon', ''), ('signal', ', ''approval''')) v (verb, more);
+select throws_ok(format('select saga.cancel(%L)', :'gone'), 'SG402', format('saga %s has ended', :'gone'), 'an ended saga');
+select throws_ok('select saga.cancel(null)', 'SG401', 'there is no saga null', 'no saga');
+select throws_ok(format('select saga.retry(%L, %L)', :'id', 'nobody'), 'SG403', null, 'no such step');
+select throws_ok(format('select saga.signal(%L, %L)', :'id', 'pay'), 'SG403', null, 'a step that waits for no signal');
+select throws_ok(format('select saga.skip(%L, null)', :'id'), 'SG403', 'no step is named', 'a step must be named');
+select throws_ok(format('select saga.cancel(%L, %L)', :'id', repeat('x', 401)), 'SG403', 'the reason has 401 bytes, allowed are 400', 'a reason has a size');
+select throws_ok(format('select saga.intend(%L, %L)', :'id', 'explode'), '23514', null, 'an unknown verb');
+
+-- An intent waits for nobody, and wakes whoever listens.
+call session_open('one');
+call session_do('one', 'listen saga_intent');
+call session_open('two');
+call session_do('two', 'begin');
+call session_do('two', format('select 1 from saga.instance where id = %L for update', :'id'));
+select is(saga.cancel(:'id'), 'recorded', 'no lock on the instance is waited for');
+call session_do('two', 'rollback');
+create temporary table heard as select * from dblink_get_notify('one');
+select isnt_empty($$ select from heard where notify_name = 'saga_intent' $$, 'a NOTIFY');
+
+select * from finish();
