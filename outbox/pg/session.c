@@ -172,7 +172,7 @@ static void add_limit(struct pg_params *params, int64_t limit_us)
     pg_params_text(params, limit_us > 0 ? text : NULL);
 }
 
-void session_answered_settings(void *data, struct pg_result *result, const struct error *failure)
+static void answered_settings(void *data, struct pg_result *result, const struct error *failure)
 {
     struct pg_session *session = data;
     (void)result;
@@ -201,7 +201,7 @@ static int send_settings(struct pg_session *session, struct error *error)
     int code = pipeline_send(session, NULL, sql_pg_settings.sql, params, NULL, NULL, error);
     if (code < 0)
         return code;
-    return pipeline_sync(session, session_answered_settings, session, error);
+    return pipeline_sync(session, answered_settings, session, error);
 }
 
 static void connected(struct pg_session *session)

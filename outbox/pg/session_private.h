@@ -80,7 +80,6 @@ struct pg_session {
 
 /* session.c */
 void session_break(struct pg_session *session, const struct error *why);
-void session_answered_settings(void *data, struct pg_result *result, const struct error *failure);
 
 /* pipeline.c */
 int pipeline_create(struct pg_session *session, struct error *error) MUST_CHECK;

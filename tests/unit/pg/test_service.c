@@ -6,70 +6,28 @@
 
 #include <sagapost/saga.h>
 
-#include "migrations/migrations.h"
-#include "outbox/pg/client.h"
+#include "tests/unit/pg/migrated.h"
 #include "tests/unit/pg/pg_test.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-static char database[64];
 static PGconn *connection;
 static struct sagapost_error error;
 
-/* A database of our own with all migrations. */
-static void make_database(void)
-{
-    struct pg_client *client = NULL;
-    struct error why;
-    char sql[200], conninfo[1024];
-
-    snprintf(database, sizeof(database), "sagapost_service_%ld", (long)getpid());
-    snprintf(sql, sizeof(sql), "create database %s", database);
-    if (pg_client_connect(&client, test_conninfo(), "test", 5 * US_PER_S, &why) < 0 ||
-        pg_client_script(client, sql, &why) < 0)
-        fail_msg("%s", why.message);
-    pg_client_close(client);
-    snprintf(conninfo, sizeof(conninfo), "%s dbname=%s", test_conninfo(), database);
-    if (pg_client_connect(&client, conninfo, "test", 5 * US_PER_S, &why) < 0)
-        fail_msg("%s", why.message);
-    for (int i = 0; i < MIGRATION_NEWEST; i++) {
-        if (pg_client_script(client, migrations[i].text, &why) < 0)
-            fail_msg("%s: %s", migrations[i].name, why.message);
-    }
-    pg_client_close(client);
-    connection = PQconnectdb(conninfo);
-    assert_int_equal(PQstatus(connection), CONNECTION_OK);
-}
-
-static void drop_database(void)
-{
-    struct pg_client *client = NULL;
-    struct error why;
-    char sql[200];
-
-    PQfinish(connection);
-    snprintf(sql, sizeof(sql), "drop database %s with (force)", database);
-    if (pg_client_connect(&client, test_conninfo(), "test", 5 * US_PER_S, &why) < 0 ||
-        pg_client_script(client, sql, &why) < 0)
-        fail_msg("%s", why.message);
-    pg_client_close(client);
-}
-
 static int setup(void **state)
 {
-    (void)state;
-    make_database();
+    migrated_setup(state);
+    connection = PQconnectdb(migrated_conninfo(*state));
+    assert_int_equal(PQstatus(connection), CONNECTION_OK);
     return 0;
 }
 
 static int teardown(void **state)
 {
-    (void)state;
-    drop_database();
-    return 0;
+    PQfinish(connection);
+    return migrated_teardown(state);
 }
 
 /* The first value of a query's only row, good until the next call. */
@@ -200,7 +158,7 @@ static void the_connections_state_is_looked_at(void **state)
     PQfinish(nobody);
 
     /* Lost in the middle. */
-    PGconn *dying = PQconnectdb(PQdb(connection) != NULL ? test_conninfo() : "");
+    PGconn *dying = PQconnectdb(test_conninfo());
     char sql[100];
     snprintf(sql, sizeof(sql), "select pg_terminate_backend(%d)", PQbackendPID(dying));
     value_of(sql);
