@@ -42,7 +42,7 @@ const struct setting connection_settings[] = {
      "for one attempt to connect to PostgreSQL or RabbitMQ"},
     {"backoff-base", SETTING_MILLIS, "100ms", 10, 60000, 0,
      "the first pause after a lost connection; it doubles with each failure"},
-    {"backoff-cap", SETTING_MILLIS, "30s", 10, 600000, 0, "the longest pause between attempts"},
+    {"backoff-cap", SETTING_MILLIS, "5s", 10, 600000, 0, "the longest pause between attempts"},
     {0}};
 
 const struct setting daemon_settings[] = {
