@@ -15,6 +15,8 @@
 #define PASSES_MAX (2 * SAGA_STEPS_MAX)
 
 static void on_locked(void *data, struct pg_result *result, const struct error *failure);
+static void on_found(void *data, struct pg_result *result, const struct error *failure);
+static void read_and_decide(struct batch *batch);
 static void on_plans(void *data, struct pg_result *result, const struct error *failure);
 static void on_written(void *data, struct pg_result *result, const struct error *failure);
 static void on_committed(void *data, struct pg_result *result, const struct error *failure);
@@ -47,10 +49,11 @@ int batch_create(struct batch **ret_batch, struct loop *loop, struct pg_session 
 static void release_results(struct batch *batch)
 {
     pg_result_free(batch->locked);
+    pg_result_free(batch->present);
     pg_result_free(batch->intents);
     pg_result_free(batch->loaded);
     pg_result_free(batch->unsent);
-    batch->locked = batch->intents = batch->loaded = batch->unsent = NULL;
+    batch->locked = batch->present = batch->intents = batch->loaded = batch->unsent = NULL;
 }
 
 void batch_destroy(struct batch *batch)
@@ -324,8 +327,26 @@ static void on_locked(void *data, struct pg_result *result, const struct error *
     if (group_failed(batch, failure)) {
         return;
     }
-    struct error error;
     batch->locked_at_us = loop_now_us(batch->loop);
+    if (batch_send_find(batch)) {
+        sync_then(batch, on_found);
+    } else {
+        read_and_decide(batch);
+    }
+}
+
+static void on_found(void *data, struct pg_result *result, const struct error *failure)
+{
+    (void)result;
+    struct batch *batch = data;
+    if (!group_failed(batch, failure)) {
+        read_and_decide(batch);
+    }
+}
+
+static void read_and_decide(struct batch *batch)
+{
+    struct error error;
     int unknown_plans = batch_read_facts(batch, &error);
     if (unknown_plans < 0) {
         group_failed(batch, &error);

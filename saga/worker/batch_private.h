@@ -1,5 +1,5 @@
-/* batch_private.h: the inside of a batch, shared by batch.c (its course) and batch_write.c (what it
- * reads and writes). */
+/* batch_private.h: the inside of a batch, shared by batch.c (its course), batch_read.c and
+ * batch_write.c (what it reads and writes). */
 #ifndef SAGAPOST_WORKER_BATCH_PRIVATE_H
 #define SAGAPOST_WORKER_BATCH_PRIVATE_H
 
@@ -27,6 +27,7 @@ struct batch {
     int64_t locked_at_us;
 
     struct pg_result *locked;  /* kept from lock to decide */
+    struct pg_result *present; /* of those not locked: in the hands of another worker */
     struct pg_result *intents; /* kept to the end: works point into it */
     struct pg_result *loaded;  /* definitions */
     struct pg_result *unsent;  /* commands that could not be built */
@@ -37,14 +38,16 @@ struct batch {
 void batch_send(struct batch *batch, const struct pg_statement *statement,
                 struct pg_result **keep_result);
 
-/* batch_write.c */
+/* batch_read.c */
 void batch_send_lock(struct batch *batch);
+/* The sagas that were not locked; false: all were. */
+bool batch_send_find(struct batch *batch);
 /* Reads what was locked into facts. Returns how many definitions are still unknown, and asks for
  * them; or a negative code. */
 int batch_read_facts(struct batch *batch, struct error *error) MUST_CHECK;
 int batch_read_plans(struct batch *batch, struct error *error) MUST_CHECK;
 int batch_read_intents(struct batch *batch, struct error *error) MUST_CHECK;
-/* Rows, history, events, commands that were not written yet. */
+/* batch_write.c: rows, history, events, commands that were not written yet. */
 void batch_send_writes(struct batch *batch);
 void batch_send_answers(struct batch *batch);
 void batch_send_ended(struct batch *batch);

@@ -360,11 +360,14 @@ static void on_session_up(void *data, struct pg_session *session)
     struct orchestrate *orchestrate = data;
     struct error error;
     orchestrate->schema_is_right = false;
-    /* Every statement here goes by ids. A plan that was made while the tables were empty would read
-     * them whole, and be kept until they are analyzed. */
-    static const char plans[] = "SELECT pg_catalog.set_config('enable_seqscan', 'off', false), "
-                                "pg_catalog.set_config('enable_hashjoin', 'off', false), "
-                                "pg_catalog.set_config('enable_mergejoin', 'off', false)";
+    /* Every statement here goes by ids, and is planned once: planning anew for each batch took as
+     * long as running it. A plan that was made while the tables were empty must not read them
+     * whole for ever after. */
+    static const char plans[] =
+        "SELECT pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false), "
+        "pg_catalog.set_config('enable_seqscan', 'off', false), "
+        "pg_catalog.set_config('enable_hashjoin', 'off', false), "
+        "pg_catalog.set_config('enable_mergejoin', 'off', false)";
     if (pg_session_send_text(session, plans, NULL, NULL, &error) < 0 ||
         pg_session_send(session, &sql_worker_schema_version, NULL, on_schema, orchestrate, &error) <
             0 ||

@@ -179,7 +179,6 @@ void worker_role_drained(struct worker *worker)
 static void worker_drain(struct daemon_context *context)
 {
     struct worker *worker = context->state;
-    log_info("stopping: no more is taken, what is in hand is finished", );
     worker->draining = true;
     orchestrate_drain(worker->orchestrate);
     execute_drain(worker->execute);
