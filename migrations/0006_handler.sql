@@ -430,6 +430,7 @@ $$;
 -- Rights ------------------------------------------------------------------------------------------------------------------------
 
 revoke all on all functions in schema saga from public;
+revoke all on type saga.identity, saga.batch_command, saga.decision from public;
 
 -- Programs of any language: their two functions do the rest with the owner's rights.
 grant execute on function saga.receive(jsonb, boolean), saga.reply(jsonb, text, jsonb), saga.fail(text, text, jsonb)

@@ -19,7 +19,7 @@ grant select on saga.draft, saga.draft_step, saga.definition, saga.definition_st
 -- saga-worker, orchestrating: it alone moves instances.
 grant select, insert, update, delete on saga.instance, saga.ended to sagapost_worker;
 grant select, insert on saga.history to sagapost_worker;
-grant select, update on saga.intent to sagapost_worker;
+grant select, update (applied_at, answer, detail) on saga.intent to sagapost_worker;
 grant select on saga.definition, saga.definition_step, saga.setting to sagapost_worker;
 grant execute on function
     saga.send_commands(uuid[], integer[], text[], integer[], integer[]), saga.fill_template(jsonb, jsonb, jsonb),
@@ -36,5 +36,6 @@ grant execute on function
     saga.require_step(text), saga.timestamp_of(bigint)
     to sagapost_operator;
 grant execute on function saga.timestamp_of(bigint) to sagapost_reader;
-grant select on saga.instances, saga.steps, saga.timeline, saga.definitions, saga.setting, saga.intent, saga.definition, saga.definition_step
-    to sagapost_operator, sagapost_reader, sagapost_worker;
+grant select on saga.instances, saga.steps, saga.timeline, saga.definitions, saga.setting, saga.intent, saga.definition, saga.definition_step,
+                saga.instance, saga.ended, saga.history, saga.key
+    to sagapost_operator, sagapost_reader;
