@@ -1,0 +1,120 @@
+/* relay_watch.c: what the relay does every second, and what it shows of itself. */
+#include "outbox/relay/relay_private.h"
+#include "outbox/relay/sql.h"
+
+/* Every second --------------------------------------------------------------------------------- */
+
+enum poll_column { POLL_SNAPSHOT, POLL_INSERT_LSN, POLL_FLUSH_LSN, POLL_LAST_ID };
+
+static void on_sign_of_life(void *data, struct pg_result *result, const struct error *failure)
+{
+    struct relay *relay = data;
+
+    relay->asked_us = 0;
+    if (!failure)
+        relay->sequence = pg_int(result, 0, POLL_LAST_ID);
+}
+
+/* The lock is ours as long as the server answers on its connection. One that does not may have
+ * given it to another relay. */
+static void prove_lease(struct relay *relay)
+{
+    int64_t term_us = relay->options.settings.lease_term_us;
+    struct error error = {0};
+
+    if (!relay->asked_us) {
+        relay->asked_us = relay_now_us(relay);
+        if (pg_session_send(relay->session, &sql_relay_poll, NULL, on_sign_of_life, relay, &error) <
+                0 ||
+            pg_session_sync(relay->session, NULL, NULL, &error) < 0)
+            relay->asked_us = 0;
+    } else if (relay_now_us(relay) - relay->asked_us > term_us) {
+        error_set(&error, ERROR_TIMEOUT, RETRY_RECONNECT,
+                  "PostgreSQL did not answer within lease-term");
+        relay_begin_again(relay, &error);
+    }
+}
+
+void relay_on_tick(void *data)
+{
+    struct relay *relay = data;
+    const struct settings *settings = &relay->options.settings;
+
+    loop_timer_arm_in(relay->tick, RELAY_TICK_US);
+    lane_tick(relay->lane);
+    park_tick(relay->park);
+    if (!relay_owns(relay))
+        return;
+    prove_lease(relay);
+    if (!relay_owns(relay) ||
+        relay_now_us(relay) - relay->checked_us < settings->fallback_interval_us)
+        return;
+    relay->checked_us = relay_now_us(relay);
+    relay_ask_routes(relay);
+    park_count(relay->park);
+    park_look_for_intents(relay->park);
+}
+
+/* What is seen --------------------------------------------------------------------------------- */
+
+static int64_t oldest_age_us(const struct relay *relay)
+{
+    const struct flow_item *head;
+    int64_t age_us;
+
+    if (flow_rows(relay->flow) == flow_settled(relay->flow))
+        return 0;
+    head = flow_item(relay->flow,
+                     flow_place(relay->flow, flow_popped(relay->flow) + flow_settled(relay->flow)));
+    age_us = clock_wall_us(loop_clock(relay->options.loop)) -
+             pg_time_us(head->chunk->rows, (int)head->row, ROW_CREATED_AT);
+    return age_us > 0 ? age_us : 0;
+}
+
+/* Rows in memory, and ids given out after the last of them. */
+static int64_t backlog_rows(const struct relay *relay)
+{
+    uint32_t unsettled = flow_rows(relay->flow) - flow_settled(relay->flow);
+    int64_t last_id;
+
+    if (flow_rows(relay->flow) == 0)
+        return 0;
+    last_id = flow_item(relay->flow, flow_place(relay->flow, flow_pushed(relay->flow) - 1))->id;
+    return unsettled + (relay->sequence > last_id ? relay->sequence - last_id : 0);
+}
+
+void relay_refresh(struct relay *relay)
+{
+    struct stats *stats = &relay->stats;
+    enum lease_state state = lease_state(relay->lease);
+
+    metric_set(stats->in_flight, lane_in_flight(relay->lane));
+    metric_set(stats->unpersisted, flow_unpersisted(relay->flow) + park_in_memory(relay->park));
+    metric_set(stats->backlog_rows, relay_owns(relay) ? (double)backlog_rows(relay) : 0);
+    metric_set(stats->backlog_oldest_age_seconds, (double)oldest_age_us(relay) / US_PER_S);
+    metric_set(stats->lease_epoch, (double)lease_epoch(relay->lease));
+    metric_set(stats->role_owner, state == LEASE_OWNER);
+    metric_set(stats->role_standby, state == LEASE_STANDBY);
+}
+
+bool relay_is_ready(const struct relay *relay, struct buffer *ret_reasons)
+{
+    enum lease_state state = lease_state(relay->lease);
+    bool ready = true;
+
+    if (!pg_session_is_up(relay->session)) {
+        buffer_append_text(ret_reasons, "postgres: no connection\n");
+        ready = false;
+    } else if (state != LEASE_STANDBY && !relay_owns(relay)) {
+        buffer_append_text(ret_reasons, "lease: neither owner nor standby yet\n");
+        ready = false;
+    }
+    if (!lane_is_up(relay->lane)) {
+        buffer_append_text(ret_reasons, "rabbitmq: no connection\n");
+        ready = false;
+    } else if (lane_is_blocked(relay->lane)) {
+        buffer_append_text(ret_reasons, "rabbitmq: it blocks publishers\n");
+        ready = false;
+    }
+    return ready;
+}
