@@ -12,7 +12,6 @@ static const struct {
 } transitions[] = {
     /* clang-format off */
     {WAKEUP_AWAKE,       WAKEUP_FOUND,         WAKEUP_AWAKE,       WAKEUP_LOOK,        "there may be more"},
-    {WAKEUP_AWAKE,       WAKEUP_FOUND_OFTEN,   WAKEUP_AWAKE,       WAKEUP_LOOK,        "there may be more"},
     {WAKEUP_AWAKE,       WAKEUP_EMPTY,         WAKEUP_TRYING,      WAKEUP_TRY,         "nothing to do: whoever writes from here on shall say so"},
 
     {WAKEUP_TRYING,      WAKEUP_GRANTED,       WAKEUP_LAST_LOOK,   WAKEUP_LOOK,        "what committed before the lock has told nobody"},
@@ -55,6 +54,8 @@ struct wakeup_step wakeup_decide(enum wakeup_state state, enum wakeup_event even
         if (transitions[i].state == state && transitions[i].event == event)
             return (struct wakeup_step){transitions[i].next, transitions[i].acts,
                                         transitions[i].because};
+    if (event == WAKEUP_FOUND_OFTEN)
+        return wakeup_decide(state, WAKEUP_FOUND);
     return (struct wakeup_step){state, 0, "it means nothing here"};
 }
 

@@ -20,7 +20,7 @@ enum wakeup_state {
 
 enum wakeup_event {
     WAKEUP_FOUND,       /* the look found rows */
-    WAKEUP_FOUND_OFTEN, /* and so did many before it */
+    WAKEUP_FOUND_OFTEN, /* and so did many before it: as FOUND, but where a row says otherwise */
     WAKEUP_EMPTY,       /* it did not */
     WAKEUP_GRANTED,
     WAKEUP_REFUSED,
