@@ -36,7 +36,7 @@ struct row {
     int row;
 };
 
-static inline struct broker_text row_text(struct row row, enum row_column column)
+static inline struct broker_text row_text(struct row row, int column) /* enum row_column */
 {
     struct broker_text text = {0};
 
