@@ -131,7 +131,7 @@ enum cli_exit cli_connect(struct cli *cli, struct error *error)
 
 /* Errors of the class SG that say "there is no such thing"; the others of the class are a rule's
  * refusal (migrations/README.md). */
-static const char *const sqlstates_not_found[] = {"SG105", "SG304"};
+static const char *const sqlstates_not_found[] = {"SG105", "SG401"};
 
 enum cli_exit cli_query(struct cli *cli, const struct pg_statement *statement,
                         const struct pg_params *params, struct pg_result **ret_result,
