@@ -76,7 +76,7 @@ begin
         raise exception 'saga.maintain_outcomes: keep must be a day or more, days_ahead 1 to 366'
             using errcode = 'SG206';
     end if;
-    perform pg_advisory_xact_lock(hashtextextended('saga.maintain_outcomes', 0));
+    perform pg_advisory_xact_lock(1397161991, 0);
     created := 0;
     dropped := 0;
     for day in 0 .. days_ahead loop
