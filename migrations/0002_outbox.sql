@@ -107,7 +107,7 @@ create function outbox.headers_problem(headers jsonb) returns text
     language plpgsql immutable strict parallel safe
 as $$
 declare
-    name text;
+    problem text;
 begin
     if jsonb_typeof(headers) <> 'object' then
         return format('is of type %s, it must be an object', jsonb_typeof(headers));
@@ -118,22 +118,16 @@ begin
     if headers ? 'CC' or headers ? 'BCC' then
         return 'has a header CC or BCC, which RabbitMQ would refuse';
     end if;
-    select left(key, 30) into name from jsonb_object_keys(headers) as key where octet_length(key) > 255 limit 1;
-    if found then
-        return format('has a name of more than 255 bytes, "%s..."', name);
-    end if;
-    select key into name from jsonb_each(headers) where jsonb_typeof(value) in ('object', 'array') limit 1;
-    if found then
-        return format('is not flat: "%s" holds an object or a list', name);
-    end if;
-    select key into name from jsonb_each(headers)
-     where case when jsonb_typeof(value) = 'number' then not (value::numeric between -9223372036854775808 and 9223372036854775807
+    select case when octet_length(key) > 255 then format('has a name of more than 255 bytes, "%s..."', left(key, 30))
+                when jsonb_typeof(value) = 'number' then format('has a number in "%s" that neither a 64-bit integer nor a double holds', key)
+                else format('is not flat: "%s" holds an object or a list', key) end
+      into problem
+      from jsonb_each(headers)
+     where octet_length(key) > 255 or jsonb_typeof(value) in ('object', 'array')
+        or case when jsonb_typeof(value) = 'number' then not (value::numeric between -9223372036854775808 and 9223372036854775807
                                                               and (abs(value::numeric) >= 1e-300 or value::numeric = 0)) end
      limit 1;
-    if found then
-        return format('has a number in "%s" that neither a 64-bit integer nor a double holds', name);
-    end if;
-    return null;
+    return problem;
 end
 $$;
 
