@@ -82,6 +82,23 @@ void fixture_stop(struct fixture *fixture)
         pg_result_free(fixture->answers[i].result);
 }
 
+int fixture_setup(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    assert_non_null(fixture);
+    fixture_start(fixture, test_conninfo());
+    turn_until(fixture, fixture->ups == 1);
+    *state = fixture;
+    return 0;
+}
+
+int fixture_teardown(void **state)
+{
+    fixture_stop(*state);
+    free(*state);
+    return 0;
+}
+
 static void on_answer(void *data, struct pg_result *result, const struct error *failure)
 {
     struct answer *answer = data;

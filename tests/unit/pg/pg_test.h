@@ -47,6 +47,9 @@ const char *test_conninfo(void); /* SAGAPOST_TEST_POSTGRES; NULL: skip */
 
 void fixture_start(struct fixture *fixture, const char *conninfo);
 void fixture_stop(struct fixture *fixture);
+/* For cmocka: *state is a fixture with a session that is up. */
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
 
 /* Turns the loop until `done` holds; fails the test after TEST_LIMIT_US. The loop sleeps until
  * something happens to it, so a wake-up that is lost fails the test too; what the loop cannot know
