@@ -89,7 +89,7 @@ static double number_of(struct reader *reader, const struct json_object *object,
 static int64_t time_us_of(struct reader *reader, const struct json_object *object, const char *name,
                           double absent)
 {
-    double high = (double)(PLAN_TIMEOUT_US_MAX / US_PER_MS);
+    double high = (double)PLAN_TIMEOUT_US_MAX / US_PER_MS;
     return llround(number_of(reader, object, name, 0, high, absent) * US_PER_MS);
 }
 

@@ -175,9 +175,9 @@ int state_json_read(const char *json, size_t bytes, int step_count, struct insta
 
 static char *put_text(char *out, const char *text)
 {
-    size_t bytes = strlen(text);
-    memcpy(out, text, bytes);
-    return out + bytes;
+    while (*text)
+        *out++ = *text++;
+    return out;
 }
 
 static char *put_number(char *out, int64_t number)

@@ -79,6 +79,7 @@ static void grow(struct explorer *explorer)
         return;
     free(explorer->slots);
     explorer->slot_count *= 2;
+    assert(explorer->slot_count > 0);
     explorer->slots = must_have(calloc(explorer->slot_count, sizeof(*explorer->slots)));
     for (uint32_t i = 0; i < explorer->node_count; i++)
         *slot_of(explorer, &explorer->nodes[i].key) = i + 1;

@@ -28,8 +28,8 @@ void start_again(void);
 enum machine_verdict apply(struct machine_event event);
 
 /* A reply to the command that is in flight, or was last: of its round and attempt. */
-enum machine_verdict reply(char step, enum saga_operation operation, enum machine_event_type type);
-enum machine_verdict reply_of(char step, enum saga_operation operation,
+enum machine_verdict reply(char name, enum saga_operation operation, enum machine_event_type type);
+enum machine_verdict reply_of(char name, enum saga_operation operation,
                               enum machine_event_type type, int round, int attempt);
 
 #define ok(step)           reply(step, OPERATION_ACTION, EVENT_OK)
@@ -42,11 +42,11 @@ enum machine_verdict reply_of(char step, enum saga_operation operation,
 #define undo_failed(step)  reply(step, OPERATION_UNDO, EVENT_FAILED)
 
 /* Time goes on to when the step is due, and its timer fires. */
-enum machine_verdict due(char step);
+enum machine_verdict due(char name);
 enum machine_verdict deadline(void);
 
-/* step '-': the saga. */
-enum machine_verdict intent(enum machine_event_type type, char step);
+/* name '-': the saga. */
+enum machine_verdict intent(enum machine_event_type type, char name);
 
 /* "RUNNING", "STUCK/forward"; then the state of each step. */
 void expect(const char *saga, const char *steps);

@@ -55,17 +55,15 @@ static bool make_plan(int count, const enum step_type *types, const uint64_t *af
     ret_plan->step_count = count;
     for (int i = 0; i < count; i++)
         make_step(&ret_plan->steps[i], names[i], types[i], after[i]);
-    if (plan_complete(ret_plan, NULL) == 0)
-        return true;
-    /* A signal behind the pivot waits without a limit. */
-    bool changed = false;
-    for (int i = 0; i < count; i++) {
-        if (types[i] == TYPE_SIGNAL && ret_plan->steps[i].kind == KIND_RETRIABLE) {
-            ret_plan->steps[i].timeout_us = 0;
-            changed = true;
-        }
+    bool accepted = plan_complete(ret_plan, NULL) == 0;
+    for (int i = 0; i < count && !accepted; i++) {
+        /* A signal behind the pivot waits without a limit. */
+        if (types[i] != TYPE_SIGNAL || ret_plan->steps[i].kind != KIND_RETRIABLE)
+            continue;
+        ret_plan->steps[i].timeout_us = 0;
+        accepted = plan_complete(ret_plan, NULL) == 0;
     }
-    return changed && plan_complete(ret_plan, NULL) == 0;
+    return accepted;
 }
 
 static enum step_type type_of(const struct plan_step *step)
@@ -117,7 +115,7 @@ static void try_saga(int count, const enum step_type *types, const uint64_t *aft
                      saga_visitor *visitor, void *context)
 {
     static struct plan plan;
-    int order[WORLD_STEPS_MAX];
+    int order[WORLD_STEPS_MAX] = {0};
     if (!make_plan(count, types, after, &plan))
         return;
     for (int i = 0; i < count; i++)

@@ -30,27 +30,24 @@ struct part {
     bool is_long;
 };
 
+#define PIVOT_ON (1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE)
+
 static const struct part parts[] = {
-    {"1 step, everything", 1, ALL_TYPES, {true, true, 2, true, true, true, true}, false},
+    {"1 step, everything", 1, ALL_TYPES, {true, true, 2, true, true, true, true}},
     {"2 steps, pauses, conditions",
      2,
      ALL_TYPES,
-     {.cancel = true, .pause = true, .unmappable = true},
-     false},
-    {"2 steps, an operator", 2, ALL_TYPES, {.cancel = true, .operators = 1}, false},
-    {"2 steps, an operator, pauses",
-     2,
-     1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE,
-     {.pause = true, .operators = 1, .garbage = true},
-     false},
-    {"2 steps, forgetful", 2, ALL_TYPES, {.cancel = true, .expired = true}, false},
-    {"2 steps, a lie", 2, COMMANDS, {.cancel = true, .lies = true, .garbage = true}, false},
-    {"3 steps", 3, COMMANDS, {.cancel = false}, false},
-    {"3 steps, cancels", 3, COMMANDS, {.cancel = true}, true},
-    {"2 steps, everything", 2, ALL_TYPES, {true, true, 1, true, true, true, false}, true},
-    {"3 steps of every type, cancels", 3, ALL_TYPES, {.cancel = true}, true},
-    {"3 steps, pauses", 3, COMMANDS, {.cancel = true, .pause = true}, true},
-    {"3 steps, operators", 3, COMMANDS, {.cancel = true, .operators = 1}, true},
+     {.cancel = true, .pause = true, .unmappable = true}},
+    {"2 steps, an operator", 2, ALL_TYPES, {.cancel = true, .operators = 1}},
+    {"2 steps, an operator, pauses", 2, PIVOT_ON, {.pause = true, .operators = 1, .garbage = true}},
+    {"2 steps, forgetful", 2, ALL_TYPES, {.cancel = true, .expired = true}},
+    {"2 steps, a lie", 2, COMMANDS, {.cancel = true, .lies = true, .garbage = true}},
+    {"3 steps", 3, COMMANDS, {.cancel = false}},
+    {"2 steps, two operators", 2, COMMANDS, {.cancel = true, .operators = 2}, .is_long = true},
+    {"2 steps, everything but lies", 2, COMMANDS, {true, true, 1, true, true}, .is_long = true},
+    {"3 steps of every type, cancels", 3, ALL_TYPES, {.cancel = true}, .is_long = true},
+    {"3 steps, pauses", 3, COMMANDS, {.cancel = true, .pause = true}, .is_long = true},
+    {"3 steps, operators", 3, COMMANDS, {.cancel = true, .operators = 1}, .is_long = true},
 };
 
 struct totals {
