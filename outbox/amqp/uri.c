@@ -93,8 +93,8 @@ static int parse_user(struct uri *uri, struct reader *reader, const char *end, s
 
 static int parse_host(struct uri *uri, struct reader *reader, const char *end, struct error *error)
 {
-    const char *host = reader->at, *host_end, *port = NULL, *text;
-    long number;
+    const char *host = reader->at, *host_end, *port = NULL, *text = "";
+    long number = 0;
     int r;
 
     if (host < end && *host == '[') {
@@ -165,7 +165,7 @@ static int parse_vhost(struct uri *uri, struct reader *reader, struct error *err
 
 static int take_parameter(struct uri *uri, const char *name, const char *value, struct error *error)
 {
-    long number;
+    long number = 0;
     int r = 0;
 
     if (!strcmp(name, "heartbeat")) {
@@ -201,7 +201,7 @@ static int parse_query(struct uri *uri, struct reader *reader, struct error *err
     do {
         const char *start = ++reader->at, *end = start + strcspn(start, "&");
         const char *equals = memchr(start, '=', (size_t)(end - start));
-        const char *name, *value;
+        const char *name = "", *value = "";
         int r;
 
         reader->at = end;

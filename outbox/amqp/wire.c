@@ -192,17 +192,20 @@ static void take_connection_frame(struct broker *broker, const amqp_frame_t *fra
 {
     const amqp_method_t *method = &frame->payload.method;
 
-    if (frame->frame_type != AMQP_FRAME_METHOD) {
-        unexpected(broker, frame);
-    } else if (method->id == AMQP_CONNECTION_BLOCKED_METHOD) {
+    switch (frame->frame_type == AMQP_FRAME_METHOD ? method->id : 0) {
+    case AMQP_CONNECTION_BLOCKED_METHOD: {
         const amqp_connection_blocked_t *blocked = method->decoded;
 
         set_blocked(broker, true, blocked->reason);
-    } else if (method->id == AMQP_CONNECTION_UNBLOCKED_METHOD) {
+        break;
+    }
+    case AMQP_CONNECTION_UNBLOCKED_METHOD:
         set_blocked(broker, false, amqp_empty_bytes);
-    } else if (method->id == AMQP_CONNECTION_CLOSE_METHOD) {
+        break;
+    case AMQP_CONNECTION_CLOSE_METHOD:
         take_connection_close(broker, method->decoded);
-    } else {
+        break;
+    default:
         unexpected(broker, frame);
     }
 }

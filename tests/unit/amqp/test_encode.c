@@ -35,7 +35,7 @@ static void test_a_bare_message(void **state)
     const amqp_basic_publish_t *publish;
     const amqp_basic_properties_t *properties;
     struct decoder decoder;
-    amqp_frame_t frame;
+    amqp_frame_t frame = {0};
     struct buffer out;
 
     (void)state;
@@ -109,7 +109,7 @@ static void test_a_message_with_everything(void **state)
     const amqp_basic_publish_t *publish;
     const amqp_basic_properties_t *properties;
     struct decoder decoder;
-    amqp_frame_t frame;
+    amqp_frame_t frame = {0};
     struct buffer out;
 
     (void)state;
@@ -162,7 +162,7 @@ static void test_bodies_are_split(void **state)
         const struct broker_message message = {.body = body, .body_bytes = sizes[i]};
         size_t got = 0, frames = 0;
         struct decoder decoder;
-        amqp_frame_t frame;
+        amqp_frame_t frame = {0};
         struct buffer out;
 
         buffer_init(&out, 0);
@@ -228,7 +228,7 @@ static void test_headers_have_a_limit(void **state)
     const struct broker_message message = {.headers = &header, .header_count = 1};
     struct error error = {0};
     struct decoder decoder;
-    amqp_frame_t frame;
+    amqp_frame_t frame = {0};
     struct buffer out;
 
     (void)state;
@@ -266,7 +266,7 @@ static void test_what_is_not_a_message(void **state)
 {
     struct error error = {0};
     struct decoder decoder;
-    amqp_frame_t frame;
+    amqp_frame_t frame = {0};
     struct buffer out;
 
     (void)state;
@@ -302,7 +302,7 @@ static void test_no_room(void **state)
     const struct broker_message message = {.body = "0123456789", .body_bytes = 10};
     struct error error = {0};
     struct decoder decoder;
-    amqp_frame_t frame;
+    amqp_frame_t frame = {0};
     struct buffer out;
 
     (void)state;
