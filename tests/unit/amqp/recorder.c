@@ -136,10 +136,9 @@ static void on_writable(void *data)
     r->writables++;
 }
 
-void recorder_init(struct recorder *recorder, const char *uri)
+static void init(struct recorder *recorder, const char *uri, const struct clock_source *clock)
 {
-    memset(recorder, 0, sizeof(*recorder));
-    assert_int_equal(loop_create(&recorder->loop, &clock_system, NULL), 0);
+    assert_int_equal(loop_create(&recorder->loop, clock, NULL), 0);
     recorder->options = (struct broker_options){
         .uri = uri,
         .connection_name = "sagapost-test",
@@ -160,6 +159,19 @@ void recorder_init(struct recorder *recorder, const char *uri)
         .on_writable = on_writable,
         .data = recorder,
     };
+}
+
+void recorder_init(struct recorder *recorder, const char *uri)
+{
+    memset(recorder, 0, sizeof(*recorder));
+    init(recorder, uri, &clock_system);
+}
+
+void recorder_init_turned(struct recorder *recorder, const char *uri)
+{
+    memset(recorder, 0, sizeof(*recorder));
+    clock_fake_init(&recorder->clock, 1000 * (int64_t)US_PER_S, 0);
+    init(recorder, uri, &recorder->clock.source);
 }
 
 void recorder_start(struct recorder *recorder)

@@ -9,6 +9,7 @@
 #define RECORDER_TAGS_MAX 65536
 
 struct recorder {
+    struct clock_fake clock; /* of recorder_init_turned */
     struct loop *loop;
     struct broker *broker;
     struct broker_options options; /* change it before recorder_start */
@@ -39,6 +40,8 @@ struct recorder {
 
 /* Options with short times, for loopback. */
 void recorder_init(struct recorder *recorder, const char *uri);
+/* Time stands still but for clock_fake_advance(&recorder->clock, ...). */
+void recorder_init_turned(struct recorder *recorder, const char *uri);
 void recorder_start(struct recorder *recorder);
 void recorder_free(struct recorder *recorder);
 

@@ -14,6 +14,13 @@ static void begin(void (*script)(struct fake *fake))
     fake_start(&fake, script);
 }
 
+static void begin_turned(void (*script)(struct fake *fake))
+{
+    fake_init(&fake);
+    recorder_init_turned(&recorder, fake.uri);
+    fake_start(&fake, script);
+}
+
 static void finish(void)
 {
     recorder_free(&recorder);
@@ -71,7 +78,9 @@ static void test_a_channel_is_reopened_on_the_same_connection(void **state)
 static void closes_again_and_again(struct fake *f)
 {
     fake_up(f);
-    for (int i = 0; i < 6; i++) {
+    read_publishes(f, 1);
+    fake_send_ack(f, 1, false);
+    for (int i = 0; i < 5; i++) {
         fake_send_close(f, 1, 541, "INTERNAL_ERROR");
         fake_expect(f, 1, AMQP_CHANNEL_CLOSE_OK_METHOD);
         fake_channel(f);
@@ -79,14 +88,63 @@ static void closes_again_and_again(struct fake *f)
     fake_goodbye(f);
 }
 
+/* At once for three times, and then with a pause. */
 static void test_a_channel_that_is_closed_again_and_again(void **state)
 {
     (void)state;
-    begin(closes_again_and_again);
+    begin_turned(closes_again_and_again);
     recorder_start(&recorder);
-    recorder_wait(&recorder, recorder.ups == 7);
-    assert_int_equal(recorder.channel_downs, 6);
-    assert_int_equal(recorder.downs, 6);
+    recorder_wait(&recorder, recorder.ups == 1);
+    recorder_publish(&recorder, "x", "k", "id");
+    recorder_wait(&recorder, recorder.ups == 4 && recorder.channel_downs == 4);
+    for (int ups = 4; ups < 6; ups++) {
+        for (int i = 0; i < 20; i++)
+            recorder_turn(&recorder, US_PER_MS);
+        assert_int_equal(recorder.ups, ups);
+        clock_fake_advance(&recorder.clock, US_PER_S);
+        recorder_wait(&recorder, recorder.ups == ups + 1);
+    }
+    assert_int_equal(recorder.downs, 5);
+    finish();
+}
+
+/* ---- a channel that is lost while half a frame is on its way ---- */
+
+static void closes_without_reading(struct fake *f)
+{
+    fake_up(f);
+    fake_wait(f);
+    fake_send_close(f, 1, 541, "INTERNAL_ERROR");
+    fake_wait(f);
+    if (fake_read_until(f, 1, AMQP_CHANNEL_CLOSE_OK_METHOD) < 2)
+        fake_fail(f, "more had been published");
+    fake_channel(f);
+    fake_goodbye(f);
+}
+
+static void test_what_is_half_sent_goes_out_before_the_next_request(void **state)
+{
+    static char body[300000];
+    const struct broker_message message = {.body = body, .body_bytes = sizeof(body)};
+    struct error error = {0};
+    uint64_t tag;
+
+    (void)state;
+    begin(closes_without_reading);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.ups == 1);
+    while (broker_can_publish(recorder.broker)) {
+        assert_int_equal(broker_publish(recorder.broker, &message, &tag, &error), 0);
+        recorder_turn(&recorder, 0);
+    }
+    fake_go(&fake);
+    recorder_wait(&recorder, recorder.channel_downs == 1);
+    for (int i = 0; i < 20; i++)
+        recorder_turn(&recorder, US_PER_MS);
+    assert_int_equal(recorder.ups, 1);
+    fake_go(&fake);
+    recorder_wait(&recorder, recorder.ups == 2);
+    assert_int_equal(recorder.downs, 1);
     finish();
 }
 
@@ -244,18 +302,15 @@ static void test_what_makes_no_sense_ends_the_connection(void **state)
 
 static void heartbeats_and_then_silence(struct fake *f)
 {
-    int heard = 0;
-
-    f->heartbeat_s = 1;
+    f->heartbeat_s = 10;
     fake_up(f);
-    while (heard < 4) {
+    for (int i = 0; i < 8; i++) {
         fake_read(f);
         if (f->frame.type != AMQP_FRAME_HEARTBEAT)
             fake_fail(f, "expected a heartbeat");
-        heard++;
         fake_send_heartbeat(f);
+        fake_say(f);
     }
-    fake_say(f);
     fake_expect_eof(f);
     fake_up(f);
     fake_goodbye(f);
@@ -266,36 +321,55 @@ static void test_heartbeats(void **state)
     bool spoke = false;
 
     (void)state;
-    begin(heartbeats_and_then_silence);
+    begin_turned(heartbeats_and_then_silence);
     recorder_start(&recorder);
-    /* As long as the broker speaks the connection stands, for more than two intervals. */
-    recorder_wait(&recorder, (spoke = fake_said(&fake)));
+    recorder_wait(&recorder, recorder.ups == 1);
+    /* As long as the broker speaks the connection stands: one every half of an interval. */
+    for (int i = 0; i < 8; i++) {
+        clock_fake_advance(&recorder.clock, 5 * US_PER_S);
+        recorder_wait(&recorder, (spoke = fake_said(&fake)));
+    }
+    for (int i = 0; i < 3; i++) {
+        clock_fake_advance(&recorder.clock, 5 * US_PER_S);
+        recorder_turn(&recorder, 0);
+        recorder_turn(&recorder, 0);
+    }
     assert_int_equal(recorder.downs, 0);
-    recorder_wait(&recorder, recorder.downs == 1);
+    for (int i = 0; i < 3 && !recorder.downs; i++) {
+        clock_fake_advance(&recorder.clock, 5 * US_PER_S);
+        recorder_turn(&recorder, 0);
+    }
+    assert_int_equal(recorder.downs, 1);
     assert_int_equal(recorder.why.code, ERROR_TIMEOUT);
     assert_non_null(strstr(recorder.why.message, "silent for two heartbeat intervals"));
+    clock_fake_advance(&recorder.clock, US_PER_S);
     recorder_wait(&recorder, recorder.ups == 2);
     finish();
 }
 
+static void one_heartbeat(struct fake *f)
+{
+    f->heartbeat_s = 10;
+    fake_up(f);
+    fake_wait(f);
+    fake_send_heartbeat(f);
+    fake_say(f);
+    fake_goodbye(f);
+}
+
+/* A process that was stopped, or slow, finds what the broker sent meanwhile in its socket. */
 static void test_our_own_pause_is_not_the_brokers(void **state)
 {
     (void)state;
-    begin(heartbeats_and_then_silence);
+    begin_turned(one_heartbeat);
     recorder_start(&recorder);
     recorder_wait(&recorder, recorder.ups == 1);
-    /* One heartbeat of the broker's lies in the socket while the loop stands still. */
-    recorder_turn(&recorder, 600 * US_PER_MS);
-    recorder_turn(&recorder, 0);
-    while (!fake_said(&fake)) {
-        int64_t end_us = clock_monotonic_us(&clock_system) + 700 * US_PER_MS;
-
-        recorder_turn(&recorder, 0);
-        while (clock_monotonic_us(&clock_system) < end_us)
-            ;
-        assert_int_equal(recorder.downs, 0);
-    }
-    recorder_wait(&recorder, recorder.ups == 2);
+    fake_go(&fake);
+    fake_hear(&fake);
+    clock_fake_advance(&recorder.clock, 60 * (int64_t)US_PER_S);
+    for (int i = 0; i < 5; i++)
+        recorder_turn(&recorder, US_PER_MS);
+    assert_int_equal(recorder.downs, 0);
     finish();
 }
 
@@ -434,6 +508,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_channel_is_reopened_on_the_same_connection),
         cmocka_unit_test(test_a_channel_that_is_closed_again_and_again),
+        cmocka_unit_test(test_what_is_half_sent_goes_out_before_the_next_request),
         cmocka_unit_test(test_the_broker_closes_the_connection),
         cmocka_unit_test(test_the_reason_is_read_before_the_loss),
         cmocka_unit_test(test_a_connection_that_just_ends),
