@@ -155,7 +155,7 @@ static void note_ignored(struct config *config, const char *name)
     config->ignored = longer;
 }
 
-/* `fresh` holds what the file says now over the defaults. */
+/* `fresh` holds what the file says now over the defaults, under flags and variables. */
 static void take_over(struct config *config, struct config *fresh)
 {
     int i;
@@ -166,8 +166,6 @@ static void take_over(struct config *config, struct config *fresh)
         struct config_value *old = &config->values[i];
         struct config_value *new = &fresh->values[i];
         struct config_value swap = *old;
-        if (old->source >= CONFIG_VARIABLE)
-            continue;
         if (old->setting->flags & SETTING_RELOAD) {
             *old = *new;
             *new = swap;
@@ -202,7 +200,7 @@ int config_reload(struct config *config, struct error *error)
     result = make_fresh(config, &fresh, &why);
     if (!result)
         result = config_read_file(&fresh, config_file(config), &why);
-    /* What the command line and the environment gave still counts for what is required. */
+    /* What the command line and the environment gave is as strong as before. */
     for (i = 0; i < config->value_count && !result; i++)
         if (config->values[i].source >= CONFIG_VARIABLE)
             result = config_value_set(&fresh.values[i], config->values[i].text,

@@ -34,7 +34,8 @@ static inline void loop_destroyp(struct loop **loop)
     loop_destroy(*loop);
 }
 const struct clock_source *loop_clock(const struct loop *loop);
-int64_t loop_now_us(const struct loop *loop); /* monotonic; read once per turn */
+int64_t loop_now_us(
+    const struct loop *loop); /* monotonic; as of the start or the wake-up of this turn */
 
 typedef void loop_fd_callback(void *data, int fd, unsigned events);
 int loop_fd_add(struct loop *loop, int fd, unsigned events, loop_fd_callback *callback, void *data,
@@ -47,7 +48,8 @@ int loop_timer_create(struct loop *loop, loop_timer_callback *callback, void *da
                       struct loop_timer **ret_timer, struct error *error) MUST_CHECK;
 void loop_timer_arm_at(struct loop_timer *timer,
                        int64_t monotonic_us); /* moves it when armed already; fires once */
-void loop_timer_arm_in(struct loop_timer *timer, int64_t delay_us);
+void loop_timer_arm_in(struct loop_timer *timer,
+                       int64_t delay_us); /* from the clock itself, not from loop_now_us */
 void loop_timer_disarm(struct loop_timer *timer);
 bool loop_timer_armed(const struct loop_timer *timer);
 void loop_timer_destroy(struct loop_timer *timer); /* NULL is fine */

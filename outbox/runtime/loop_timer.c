@@ -131,7 +131,8 @@ void loop_timer_arm_at(struct loop_timer *timer, int64_t monotonic_us)
 
 void loop_timer_arm_in(struct loop_timer *timer, int64_t delay_us)
 {
-    int64_t now_us = timer->loop->now_us;
+    /* Not the loop's time: a callback that took long must not shorten what it arms. */
+    int64_t now_us = clock_monotonic_us(timer->loop->clock);
 
     if (delay_us < 0)
         delay_us = 0;

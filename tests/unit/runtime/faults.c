@@ -63,9 +63,6 @@ WRAP("alloc", char *, NULL, strdup, (const char *text), (text))
 WRAP("epoll_create1", int, -1, epoll_create1, (int flags), (flags))
 WRAP("epoll_ctl", int, -1, epoll_ctl, (int epfd, int op, int fd, struct epoll_event *event),
      (epfd, op, fd, event))
-WRAP("epoll_wait", int, -1, epoll_wait,
-     (int epfd, struct epoll_event *events, int events_max, int timeout_ms),
-     (epfd, events, events_max, timeout_ms))
 WRAP("timerfd_create", int, -1, timerfd_create, (int clock, int flags), (clock, flags))
 WRAP("signalfd", int, -1, signalfd, (int fd, const sigset_t *mask, int flags), (fd, mask, flags))
 WRAP("sigprocmask", int, -1, sigprocmask, (int how, const sigset_t *set, sigset_t *old),
@@ -82,6 +79,16 @@ WRAP("fflush", int, EOF, fflush, (FILE * file), (file))
 WRAP("MHD_create_response_from_buffer", struct MHD_Response *, NULL,
      MHD_create_response_from_buffer,
      (size_t bytes, void *buffer, enum MHD_ResponseMemoryMode mode), (bytes, buffer, mode))
+
+int fault_epoll_timeout_ms;
+
+int __real_epoll_wait(int epfd, struct epoll_event *events, int events_max, int timeout_ms);
+int __wrap_epoll_wait(int epfd, struct epoll_event *events, int events_max, int timeout_ms);
+int __wrap_epoll_wait(int epfd, struct epoll_event *events, int events_max, int timeout_ms)
+{
+    fault_epoll_timeout_ms = timeout_ms;
+    return fails("epoll_wait") ? -1 : __real_epoll_wait(epfd, events, events_max, timeout_ms);
+}
 
 ssize_t __real_write(int fd, const void *bytes, size_t count);
 ssize_t __wrap_write(int fd, const void *bytes, size_t count);

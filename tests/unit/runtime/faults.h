@@ -14,4 +14,7 @@ void fault_arm(const char *function, int nth, int error_number);
 /* Ends it; true when it has fired. */
 bool fault_disarm(void);
 
+/* The timeout of the last epoll_wait. */
+extern int fault_epoll_timeout_ms;
+
 #endif

@@ -232,6 +232,8 @@ static const struct {
     JSON_BAD("1e2147483648", "more digits"),
     JSON_BAD("1e-2147483649", "more digits"),
     JSON_BAD("1e99999999999999999999999999", "more digits"),
+    JSON_BAD("1e18446744073709551616", "more digits"), /* 2^64 */
+    JSON_BAD("1e-18446744073709551617", "more digits"),
     JSON_BAD("[0, -1e-99999999999999999999999999]", "byte 4: a number of more digits"),
     /* strings */
     JSON_BAD("\"", "the string does not end"),

@@ -191,7 +191,7 @@ static void headers_are_limited(void **state)
     memset(request, 'x', 40000);
     memcpy(request, "GET /livez HTTP/1.1\r\nHost: ", 27);
     memcpy(request + 39996, "\r\n\r\n", 5);
-    assert_lacks(ask(request), "200 OK");
+    assert_contains(ask(request), "431 Request Header Fields Too Large");
     free(request);
     assert_contains(ask("GET /livez" CLOSE), "alive");
 }
@@ -273,6 +273,8 @@ static void addresses_that_cannot_be_had(void **state)
     admin = NULL;
     snprintf(taken, sizeof(taken), "127.0.0.1:%d", admin_port(first));
     must_fail(open_admin(taken, true, &error), ERROR_SYSTEM, RETRY_NEVER, "Address already in use");
+    admin = first;
+    (void)ask("GET /livez" CLOSE); /* closed from here: its port rests in TIME_WAIT */
     admin_destroy(first);
     must(open_admin(taken, true, &error)); /* free again at once */
     admin_destroy(admin);

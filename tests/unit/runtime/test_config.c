@@ -296,6 +296,7 @@ static void passwords_are_refused_on_the_command_line(void **state)
         "--postgres=postgres://h/db?user=u&password=hunter2",
         "--postgres=sslpassword=hunter2",
         "--amqp=amqp://u:hunter2@@h/",
+        "--amqp=amqp://u@corp:hunter2@h/",
     };
     static const char *const good[] = {
         "--amqp=amqp://user@host:5672/a:b@c",
@@ -441,6 +442,7 @@ static void the_file_is_wrong(void **state)
         {"window = 7\n  = 8\n", ":2: unknown key ''"},
         {"window\n", ":1: must be 'name = value', '[section]' or a comment"},
         {"[relay\n", ":1: must be"},
+        {"window\nwidnow = 1\n", ":1: must be"}, /* the first mistake is told */
         {"window = x\n", ":1: window: must be an integer from 1 to 65535, not 'x'"},
         {"window =\n", ":1: window: must be an integer from 1 to 65535, not ''"},
         {"name = a\x01\n", ":1: name: holds a control character"},
@@ -456,6 +458,14 @@ static void the_file_is_wrong(void **state)
         snprintf(expected, sizeof(expected), "%s%s", path, cases[i].message);
         must_fail(load("--config FILE", NULL, &error), ERROR_USAGE, RETRY_NEVER, expected);
     }
+}
+
+static void a_key_given_twice_is_wrong_whoever_wins(void **state)
+{
+    (void)state;
+    write_file("window = 7\nwindow = 8\n");
+    must_fail(load("--window=9 --config FILE", NULL, &error), ERROR_USAGE, RETRY_NEVER,
+              ":2: 'window' is given in line 1 already");
 }
 
 static void secrets_of_the_file_are_not_shown(void **state)
@@ -732,6 +742,7 @@ int main(void)
         TEST(defaults_must_be_good),
         TEST(the_file_reads),
         TEST(the_file_is_wrong),
+        TEST(a_key_given_twice_is_wrong_whoever_wins),
         TEST(secrets_of_the_file_are_not_shown),
         TEST(the_file_is_odd),
         TEST(the_file_cannot_be_read),

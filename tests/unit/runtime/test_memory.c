@@ -88,6 +88,7 @@ static void buffer_stops_at_its_limit(void **state)
     buffer_take(&buffer, 4);
     buffer_append_format(&buffer, "%s", "abcd"); /* what was taken counts no more */
     assert_string_equal(buffer_text(&buffer), "567890abcd");
+    assert_true(buffer.capacity <= 10);
     buffer_append_format(&buffer, "%d", 1);
     assert_true(buffer.failed);
     buffer_clear(&buffer);
