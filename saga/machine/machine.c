@@ -288,35 +288,53 @@ static void apply_deadline(struct context *context)
         drop(context->decision, VERDICT_IGNORED, "it is not due");
 }
 
-/* Everything that is due. The deadline comes first, so that what it ends is not sent once more. */
+/* A step that waits for an answer or for its pause, and has no timer: no row of ours leaves one.
+ * Found all the same (a row that was written by hand), it is due at once, or the saga would stall.
+ */
+static bool lost_its_timer(const struct step_status *status)
+{
+    bool needs_one = status->state == STEP_SENT || status->state == STEP_RETRY_WAIT ||
+                     status->state == STEP_UNDO_SENT || status->state == STEP_UNDO_RETRY_WAIT;
+    return needs_one && status->due_us == 0;
+}
+
+static bool is_due(const struct step_status *status, int64_t now_us)
+{
+    return (status->due_us != 0 && status->due_us <= now_us) || lost_its_timer(status);
+}
+
+/* Everything that is due. The deadline comes first, so that what it ends is not sent once more; and
+ * the rules are asked even if nothing is due: they repair what should not be. */
 static void apply_all_due(struct context *context)
 {
-    struct instance *instance = context->instance;
+    const struct machine_decision *decision = context->decision;
     const char *because = NULL;
     if (deadline_due(context)) {
         machine_saga_event(context, ON_DEADLINE);
-        settle(context);
-        because = context->decision->because;
+        because = decision->because;
     }
-    for (int i = 0; i < context->plan->step_count && !context->decision->ended; i++) {
-        int64_t due_us = instance->steps[i].due_us;
-        if (due_us == 0 || due_us > context->event->now_us)
+    settle(context);
+    for (int i = 0; i < context->plan->step_count && !decision->ended; i++) {
+        if (!is_due(&context->instance->steps[i], context->event->now_us))
             continue;
         machine_step_event(context, i, ON_DUE);
+        because = because ? because : decision->because;
         settle(context);
-        because = because ? because : context->decision->because;
     }
-    if (because)
-        drop(context->decision, VERDICT_APPLIED, because);
-    else
-        drop(context->decision, VERDICT_IGNORED, "nothing is due");
+    if (!because && decision->note_count + decision->command_count > 0)
+        because = "it had stalled";
+    drop(context->decision, because ? VERDICT_APPLIED : VERDICT_IGNORED,
+         because ? because : "nothing is due");
 }
 
 static void apply_to_saga(struct context *context)
 {
     switch (context->event->type) {
     case EVENT_DUE:
-        apply_all_due(context);
+        if (saga_state_ended(context->instance->state))
+            drop(context->decision, VERDICT_IGNORED, "the saga has ended");
+        else
+            apply_all_due(context);
         return;
     case EVENT_DEADLINE:
         apply_deadline(context);
@@ -417,11 +435,14 @@ void machine_start(const struct plan *plan, struct instance *ret_instance, int64
 
 int64_t machine_wake_us(const struct plan *plan, const struct instance *instance)
 {
+    if (saga_state_ended(instance->state))
+        return 0;
     int64_t wake_us = instance->deadline_us;
     for (int i = 0; i < plan->step_count; i++) {
-        int64_t due_us = instance->steps[i].due_us;
+        const struct step_status *status = &instance->steps[i];
+        int64_t due_us = lost_its_timer(status) ? 1 : status->due_us;
         if (due_us != 0 && (wake_us == 0 || due_us < wake_us))
             wake_us = due_us;
     }
-    return saga_state_ended(instance->state) ? 0 : wake_us;
+    return wake_us;
 }

@@ -145,6 +145,24 @@ static void what_was_changed_by_hand_is_stuck(void **state)
     expect_reason("stuck: the recorded steps contradict the saga's state");
 }
 
+/* A wake-up puts right what no row of ours would have left. */
+static void a_stalled_saga_is_set_going_again(void **state)
+{
+    (void)state;
+    start("c c0");
+    step('a')->due_us = 0;
+    assert_non_null(machine_check(&fixture.plan, &fixture.instance));
+    assert_int_equal(machine_wake_us(&fixture.plan, &fixture.instance), 1);
+    assert_int_equal(apply((struct machine_event){.type = EVENT_DUE, .step = -1}), VERDICT_APPLIED);
+    expect("RUNNING", "RETRY_WAIT WAITING");
+    ok('a');
+    *step('b') = (struct step_status){.state = STEP_WAITING};
+    assert_int_equal(apply((struct machine_event){.type = EVENT_DUE, .step = -1}), VERDICT_APPLIED);
+    expect_because("it had stalled");
+    expect("RUNNING", "SUCCEEDED SENT");
+    assert_int_equal(apply((struct machine_event){.type = EVENT_DUE, .step = -1}), VERDICT_IGNORED);
+}
+
 /* Every state of every step of a small saga, whether it can be or not, meets every event. */
 static void no_instance_however_wrong_stops_the_machine(void **state)
 {
@@ -204,6 +222,7 @@ int main(void)
         cmocka_unit_test(a_long_reason_is_cut_between_characters),
         cmocka_unit_test(a_reason_from_elsewhere_is_taken_as_it_is),
         cmocka_unit_test(what_was_changed_by_hand_is_stuck),
+        cmocka_unit_test(a_stalled_saga_is_set_going_again),
         cmocka_unit_test(no_instance_however_wrong_stops_the_machine),
         cmocka_unit_test(the_largest_saga_fits_into_a_decision),
     };
