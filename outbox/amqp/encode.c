@@ -90,12 +90,20 @@ static int no_room(struct buffer *out, struct error *error)
     return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for frames to RabbitMQ");
 }
 
+/* The narrow kind where it does: clients that mistake the wide one for unsigned (pika) read it
+ * right. */
+static bool fits_32_bits(int64_t integer)
+{
+    return integer >= INT32_MIN && integer <= INT32_MAX;
+}
+
 static size_t header_value_bytes(const struct broker_header *header)
 {
     switch (header->kind) {
     case BROKER_TEXT:
         return 4 + header->text.bytes;
     case BROKER_INT:
+        return fits_32_bits(header->integer) ? 4 : 8;
     case BROKER_REAL:
         return 8;
     case BROKER_BOOL:
@@ -127,6 +135,8 @@ static uint8_t *put_header(uint8_t *at, const struct broker_header *header)
         at = put32(put8(at, 'S'), header->text.bytes);
         return put_bytes(at, header->text.text, header->text.bytes);
     case BROKER_INT:
+        if (fits_32_bits(header->integer))
+            return put32(put8(at, 'I'), (uint32_t)header->integer);
         return put64(put8(at, 'l'), (uint64_t)header->integer);
     case BROKER_REAL:
         memcpy(&bits, &header->real, sizeof(bits));

@@ -61,17 +61,18 @@ static void test_a_bare_message(void **state)
     buffer_free(&out);
 }
 
-static const struct broker_header five_headers[] = {
+static const struct broker_header six_headers[] = {
     {.name = {"text", 4}, .kind = BROKER_TEXT, .text = {"a value", 7}},
     {.name = {"int", 3}, .kind = BROKER_INT, .integer = INT64_MIN},
     {.name = {"real", 4}, .kind = BROKER_REAL, .real = -0.5},
     {.name = {"bool", 4}, .kind = BROKER_BOOL, .integer = 7},
     {.name = {"", 0}, .kind = BROKER_NULL},
+    {.name = {"small", 5}, .kind = BROKER_INT, .integer = -3},
 };
 
 static void check_headers(amqp_table_t table)
 {
-    assert_int_equal(table.num_entries, 5);
+    assert_int_equal(table.num_entries, 6);
     assert_bytes(table.entries[0].key, "text");
     assert_int_equal(table.entries[0].value.kind, AMQP_FIELD_KIND_UTF8);
     assert_bytes(table.entries[0].value.value.bytes, "a value");
@@ -84,6 +85,8 @@ static void check_headers(amqp_table_t table)
     assert_true(table.entries[3].value.value.boolean);
     assert_bytes(table.entries[4].key, "");
     assert_int_equal(table.entries[4].value.kind, AMQP_FIELD_KIND_VOID);
+    assert_int_equal(table.entries[5].value.kind, AMQP_FIELD_KIND_I32);
+    assert_int_equal(table.entries[5].value.value.i32, -3);
 }
 
 static void test_a_message_with_everything(void **state)
@@ -100,8 +103,8 @@ static void test_a_message_with_everything(void **state)
         .reply_to = text_of("answer here"),
         .app_id = text_of(""), /* empty is there; NULL is not */
         .timestamp_s = 1234567890123,
-        .headers = five_headers,
-        .header_count = 5,
+        .headers = six_headers,
+        .header_count = 6,
         .body = "body",
         .body_bytes = 4,
     };

@@ -1,0 +1,516 @@
+"""The relay by itself: what arrives and how it looks, what is set aside and comes back, how it wakes up, cleans up and stops."""
+
+import json
+import uuid
+
+import pika
+import pytest
+
+from harness.wait import wait_until
+
+PATIENT = ("--retry-base", "50ms", "--retry-cap", "200ms")
+
+
+class Queue:
+    """A queue of the test's virtual host, read on a connection of its own."""
+
+    def __init__(self, place, name, arguments=None, exchange=None, binding="#"):
+        self.channel = place.channel()
+        self.name = name
+        self.channel.queue_declare(name, durable=True, arguments=arguments or {})
+        if exchange:
+            self.channel.exchange_declare(exchange, "topic", durable=True)
+            self.channel.queue_bind(name, exchange, binding)
+
+    def take(self, count, limit_s=30):
+        """The next `count` messages, acknowledged, as (properties, body)."""
+        taken = []
+
+        def more():
+            while len(taken) < count:
+                method, properties, body = self.channel.basic_get(self.name)
+                if method is None:
+                    return False
+                self.channel.basic_ack(method.delivery_tag)
+                taken.append((method, properties, body))
+            return True
+
+        wait_until(more, limit_s, lambda: f"{count} messages in {self.name}, {len(taken)} so far")
+        return [(properties, body) for _, properties, body in taken]
+
+    def numbers(self, count):
+        return [json.loads(body)["n"] for _, body in self.take(count)]
+
+    def is_empty(self):
+        return self.channel.queue_declare(self.name, passive=True).method.message_count == 0
+
+
+def publish(place, type_name, *numbers, key=None, **more):
+    """One transaction for each number. Returns the message ids."""
+    arguments = {"type": type_name, "key": key, **more}
+    named = ", ".join(f"{name} => %({name})s" for name in arguments if name != "type")
+    return [
+        place.value(
+            f"select outbox.publish(%(type)s, jsonb_build_object('n', %(n)s::int), {named})::text", {**arguments, "n": number}
+        )
+        for number in numbers
+    ]
+
+
+def parked(place):
+    """{n: (state, reason)} of what is set aside."""
+    return {n: (state, reason) for n, state, reason in place.sql("select (payload->>'n')::int, state, reason from outbox.parked")}
+
+
+def wait_parked(place, expected):
+    wait_until(lambda: parked(place) == expected, 30, lambda: f"parked is {parked(place)}, wanted {expected}")
+
+
+# What arrives ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_arrives_as_it_was_written(place, daemons):
+    queue = Queue(place, "order.paid")
+    daemons("outbox-relay", "--app-id", "shop", "--cloudevents-source", "/shop").wait_ready()
+    message_id = place.value(
+        "select outbox.publish('order.paid', '{\"total\": 19.90}', key => 'K1', correlation_id => 'C1', reply_to => 'answers',"
+        " headers => '{\"text\": \"gr\\u00fc\\u00df \\\"you\\\"\", \"whole\": -3, \"part\": 1.5, \"yes\": true, \"none\": null, \"traceparent\": \"00-ab\"}')::text"
+    )
+    [(properties, body)] = queue.take(1)
+    assert json.loads(body) == {"total": 19.90} and b"19.90" in body
+    assert properties.message_id == message_id
+    assert properties.type == "order.paid"
+    assert properties.content_type == "application/json"
+    assert properties.delivery_mode == 2
+    assert properties.app_id == "shop"
+    assert properties.correlation_id == "C1"
+    assert properties.reply_to == "answers"
+    headers = properties.headers
+    assert headers["text"] == 'grüß "you"' and headers["whole"] == -3
+    assert int(headers["part"]) == 1  # pika makes a whole number of a double
+    assert headers["yes"] is True and headers["none"] is None and headers["traceparent"] == "00-ab"
+    assert headers["cloudEvents_id"] == message_id and headers["cloudEvents_type"] == "order.paid"
+    assert headers["cloudEvents_subject"] == "K1" and headers["cloudEvents_source"] == "/shop"
+    created = place.value("select to_char(created_at at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from outbox.message")
+    assert headers["cloudEvents_time"] == created
+
+
+def test_bytes_arrive_as_they_are(place, daemons):
+    queue = Queue(place, "picture")
+    daemons("outbox-relay", "--cloudevents=off", "--app-id", "").wait_ready()
+    payload = bytes(range(256)) * 40
+    place.sql("select outbox.publish_bytes('picture', %s, 'image/x-test')", (payload,))
+    place.sql("select outbox.publish_bytes('picture', '')")
+    (first, body), (second, empty) = queue.take(2)
+    assert body == payload and first.content_type == "image/x-test"
+    assert empty == b"" and second.content_type == "application/octet-stream"
+    assert not first.headers and first.app_id is None
+
+
+def test_what_rolls_back_never_arrives(place, daemons):
+    queue = Queue(place, "order")
+    daemons("outbox-relay").wait_ready()
+    connection = place.connect(autocommit=False)
+    cursor = connection.cursor()
+    cursor.execute("select outbox.publish('order', '{\"n\": 1}')")
+    connection.rollback()
+    cursor.execute("select outbox.publish('order', '{\"n\": 2}')")
+    cursor.execute("savepoint s")
+    cursor.execute("select outbox.publish('order', '{\"n\": 3}')")
+    cursor.execute("rollback to s")
+    connection.commit()
+    publish(place, "order", 4)
+    assert queue.numbers(2) == [2, 4]
+    assert queue.is_empty()
+
+
+def test_routes(place, daemons):
+    by_row = Queue(place, "by_row", exchange="rows", binding="row.key")
+    by_type = Queue(place, "by_type", exchange="types", binding="type.key")
+    by_default = Queue(place, "by_default", exchange="defaults", binding="plain")
+    place.sql("insert into outbox.route (type, exchange, routing_key) values ('typed', 'types', 'type.key')")
+    daemons("outbox-relay", "--default-exchange", "defaults", "--fallback-interval", "100ms").wait_ready()
+    publish(place, "plain", 1)
+    publish(place, "typed", 2)
+    publish(place, "typed", 3, exchange="rows", routing_key="row.key")
+    assert by_default.numbers(1) == [1] and by_type.numbers(1) == [2] and by_row.numbers(1) == [3]
+    place.sql("insert into outbox.route (type, exchange, routing_key) values ('later', 'types', 'type.key')")
+    # A route that is new is taken up by and by; a message that came before that has no queue.
+    wait_until(lambda: publish(place, "later", 4) and not by_type.is_empty(), 30, "the new route is taken")
+
+
+def test_large_rows_through_a_small_memory(place, daemons):
+    queue = Queue(place, "large")
+    place.sql("insert into outbox.message (type, key, payload) select 'large', 'k' || n % 3, json_build_object('n', n, 'x', repeat('x', 300000)) from generate_series(1, 20) n")
+    daemons("outbox-relay", "--read-ahead-bytes", "64kB", "--read-ahead-rows", 16, "--window", 2).wait_ready()
+    assert sorted(queue.numbers(20)) == list(range(1, 21))
+
+
+def test_rows_of_transactions_that_overlap(place, daemons):
+    """Late rows (of transactions older than the window) and fresh ones, in one window and over several, each in its order."""
+    queue = Queue(place, "order")
+    connections = [place.connect(autocommit=False) for _ in range(6)]
+    daemons("outbox-relay", "--wakeup", "poll", "--poll-interval", "5ms").wait_ready()
+    sent = 0
+    for turn in range(30):
+        for which, connection in enumerate(connections):
+            connection.cursor().execute(
+                "select outbox.publish('order', jsonb_build_object('n', %s::int), key => %s)", (turn, f"k{which}")
+            )
+            if turn % (which + 1) == 0:
+                connection.commit()
+            sent += 1
+    for connection in connections:
+        connection.commit()
+    last = {}
+    for properties, body in queue.take(sent):
+        key, number = properties.headers["cloudEvents_subject"], json.loads(body)["n"]
+        assert number == last.get(key, -1) + 1, (key, number, last)
+        last[key] = number
+    assert queue.is_empty()
+
+
+def test_commits_that_do_not_wait_for_the_disk(place, daemons):
+    queue = Queue(place, "order")
+    daemons("outbox-relay").wait_ready()
+    connection = place.connect()
+    connection.cursor().execute("set synchronous_commit = off")
+    for number in range(20):
+        connection.cursor().execute("select outbox.publish('order', jsonb_build_object('n', %s::int))", (number,))
+    assert sorted(queue.numbers(20)) == list(range(20))
+
+
+# What is set aside -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_that_comes_in_time(place, daemons):
+    daemon = daemons("outbox-relay", *PATIENT, "--unroutable-grace", "1min").wait_ready()
+    publish(place, "order", 1, 2, key="a")
+    wait_until(lambda: parked(place).get(1) == ("waiting", "returned"), 30, lambda: f"{parked(place)}")
+    publish(place, "order", 3, key="a")
+    publish(place, "order", 4, key="b")
+    wait_until(lambda: len(parked(place)) == 4, 30, lambda: f"{parked(place)}")
+    queue = Queue(place, "order")
+    arrived = queue.numbers(4)
+    assert [n for n in arrived if n != 4] == [1, 2, 3]
+    wait_parked(place, {})
+    # The key is free again: what follows goes straight.
+    publish(place, "order", 5, key="a")
+    assert queue.numbers(1) == [5]
+    assert parked(place) == {} and daemon.metric("sagapost_outbox_returned_total") > 0
+
+
+def test_a_queue_that_does_not_come_and_requeue(place, daemons):
+    other = Queue(place, "other")
+    daemon = daemons("outbox-relay", *PATIENT, "--unroutable-grace", "300ms").wait_ready()
+    first, second, third = publish(place, "order", 1, 2, 3, key="a")
+    wait_parked(place, {1: ("parked", "returned"), 2: ("behind", "behind"), 3: ("behind", "behind")})
+    publish(place, "other", 9, key="b")
+    assert other.numbers(1) == [9]
+    assert "a person must decide" in daemon.log()
+    with pytest.raises(Exception, match="waits behind"):
+        place.sql("select outbox.requeue(%s)", (second,))
+    queue = Queue(place, "order")
+    place.sql("select outbox.requeue(%s, 'the queue is there now')", (first,))
+    assert queue.numbers(3) == [1, 2, 3]
+    wait_parked(place, {})
+    assert place.sql("select verb, answer from outbox.intent") == [("requeue", "requeued")]
+    assert third
+
+
+def test_discard(place, daemons):
+    daemons("outbox-relay", *PATIENT, "--unroutable-grace", "300ms").wait_ready()
+    first, *_ = publish(place, "order", 1, 2, 3, key="a")
+    wait_parked(place, {1: ("parked", "returned"), 2: ("behind", "behind"), 3: ("behind", "behind")})
+    Queue(place, "order")
+    queue = Queue(place, "order")
+    place.sql("select outbox.discard(%s)", (first,))
+    assert queue.numbers(2) == [2, 3]
+    wait_parked(place, {})
+    assert place.value("select answer from outbox.intent") == "discarded"
+
+
+def test_skip_lets_later_messages_of_the_key_go(place, daemons):
+    place.sql("insert into outbox.route (type, on_failure) values ('note', 'skip')")
+    queue = Queue(place, "order")
+    daemons("outbox-relay", *PATIENT, "--unroutable-grace", "300ms").wait_ready()
+    publish(place, "note", 1, key="a")
+    publish(place, "order", 2, key="a")
+    assert queue.numbers(1) == [2]
+    wait_parked(place, {1: ("parked", "returned")})
+
+
+def test_not_mandatory_is_not_missed(place, daemons):
+    queue = Queue(place, "order")
+    daemons("outbox-relay").wait_ready()
+    publish(place, "nobody", 1, key="a", mandatory=False)
+    publish(place, "order", 2, key="a")
+    assert queue.numbers(1) == [2] and parked(place) == {}
+
+
+def test_a_missing_exchange_stops_nobody_else(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay", *PATIENT, "--unroutable-grace", "500ms").wait_ready()
+    lost_id = publish(place, "order", 1, key="a", exchange="nowhere")[0]
+    publish(place, "order", 2, 3, key="b")
+    publish(place, "order", 4, key="a")
+    assert queue.numbers(2) == [2, 3]
+    wait_parked(place, {1: ("parked", "no_exchange"), 4: ("behind", "behind")})
+    assert "no exchange 'nowhere'" in place.value("select detail from outbox.parked where state = 'parked'")
+    # Once it is known to be missing, nothing is sent there but the attempts: the log's channel stays open.
+    losses = daemon.metric("sagapost_outbox_connection_losses_total", server="rabbitmq")
+    publish(place, "order", *range(10, 30), exchange="nowhere")
+    publish(place, "order", 5, key="b")
+    assert queue.numbers(1) == [5]
+    log_losses = daemon.log().count("channel lost")
+    assert log_losses == daemon.log().count("channel lost") and losses >= 1
+    other = Queue(place, "elsewhere", exchange="nowhere")
+    place.sql("select outbox.requeue(%s)", (lost_id,))
+    assert queue.numbers(1) == [4]
+    got = other.numbers(1)
+    assert got == [1] or set(got) <= set(range(10, 30))
+    wait_until(lambda: not any(state == "waiting" for state, _ in parked(place).values()), 30, lambda: f"{parked(place)}")
+
+
+def test_a_full_queue(place, daemons):
+    queue = Queue(place, "order", arguments={"x-queue-type": "quorum", "x-max-length": 5, "x-overflow": "reject-publish"})
+    daemon = daemons("outbox-relay", *PATIENT).wait_ready()
+    for number in range(1, 31):
+        publish(place, "order", number, key=f"k{number % 3}")
+    wait_until(lambda: (daemon.metric("sagapost_outbox_nacked_total") or 0) > 0, 30, "something is refused")
+    arrived = queue.numbers(30)
+    for key in range(3):
+        assert [n for n in arrived if n % 3 == key] == [n for n in range(1, 31) if n % 3 == key]
+    wait_parked(place, {})
+
+
+def test_one_message_id_twice(place, daemons):
+    daemons("outbox-relay", *PATIENT, "--unroutable-grace", "200ms").wait_ready()
+    message_id = str(uuid.uuid4())
+    publish(place, "order", 1, 2, message_id=message_id)
+    wait_parked(place, {1: ("parked", "returned"), 2: ("parked", "returned")})
+    queue = Queue(place, "order")
+    place.sql("select outbox.requeue(%s)", (message_id,))
+    assert sorted(queue.numbers(2)) == [1, 2]
+
+
+def test_too_much_set_aside_stops_the_log_visibly(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay", *PATIENT, "--unroutable-grace", "100ms", "--parked-rows", 5).wait_ready()
+    publish(place, "nobody", *range(1, 9))
+    wait_until(lambda: daemon.metric("sagapost_outbox_stalled") == 1, 30, daemon.log)
+    publish(place, "order", 99)
+    assert "the log waits" in daemon.log()
+    assert queue.is_empty()
+    place.sql("select outbox.discard(message_id) from outbox.parked")
+    assert queue.numbers(1) == [99]
+
+
+def test_what_is_set_aside_survives_a_kill(place, daemons):
+    daemon = daemons("outbox-relay", *PATIENT, "--unroutable-grace", "1min").wait_ready()
+    publish(place, "order", 1, 2, 3, key="a")
+    wait_until(lambda: len(parked(place)) == 3, 30, lambda: f"{parked(place)}")
+    daemon.kill()
+    publish(place, "order", 4, key="a")
+    queue = Queue(place, "order")
+    daemons("outbox-relay", *PATIENT).wait_ready()
+    assert queue.numbers(4) == [1, 2, 3, 4]
+    wait_parked(place, {})
+
+
+def test_a_head_that_a_crash_took_away(place, daemons):
+    """Rows behind one that is gone, with nobody to promote them: the relay that takes over does."""
+    daemon = daemons("outbox-relay", *PATIENT, "--unroutable-grace", "100ms").wait_ready()
+    publish(place, "order", 1, 2, key="a")
+    wait_parked(place, {1: ("parked", "returned"), 2: ("behind", "behind")})
+    daemon.kill()
+    place.sql("delete from outbox.parked where state = 'parked'")
+    queue = Queue(place, "order")
+    daemons("outbox-relay", *PATIENT).wait_ready()
+    assert queue.numbers(1) == [2]
+
+
+# Waking, cleaning up, stopping -----------------------------------------------------------------------------------------------
+
+
+def wait_asleep(daemon):
+    before = daemon.metric("sagapost_outbox_sleeps_total")
+    wait_until(lambda: daemon.metric("sagapost_outbox_sleeps_total") >= max(before, 1), 30, daemon.log)
+
+
+def test_a_sleeping_relay_is_woken(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay", "--fallback-interval", "10min").wait_ready()
+    for number in range(10):
+        wait_asleep(daemon)
+        publish(place, "order", number)
+        assert queue.numbers(1) == [number]
+    assert daemon.metric("sagapost_outbox_late_wakeups_total") == 0
+    assert daemon.metric("sagapost_outbox_notifications_total") > 0
+
+
+def test_a_writer_that_stays_open_keeps_nobody_from_being_heard(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay", "--fallback-interval", "10min").wait_ready()
+    long = place.connect(autocommit=False)
+    publish(place, "order", 0)
+    assert queue.numbers(1) == [0]
+    wait_asleep(daemon)
+    publish(place, "order", 1)  # wakes it
+    long.cursor().execute("select outbox.publish('order', '{\"n\": 1000}')")
+    for number in range(2, 8):
+        publish(place, "order", number)
+    assert queue.numbers(7) == list(range(1, 8))
+    waits = "select count(*) from pg_locks where locktype = 'advisory' and classid = 1397161985 and not granted"
+    wait_until(lambda: place.value(waits) == 1 or daemon.metric("sagapost_outbox_sleeps_total") > 1, 30, daemon.log)
+    publish(place, "order", 8)
+    assert queue.numbers(1) == [8]
+    long.commit()
+    assert queue.numbers(1) == [1000]
+    wait_until(lambda: place.value(waits) == 0, 30, "the lock's queue is empty")
+    publish(place, "order", 9)
+    assert queue.numbers(1) == [9]
+
+
+def test_a_writer_that_tells_nobody_is_found_in_the_end(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay", "--fallback-interval", "300ms").wait_ready()
+    wait_asleep(daemon)
+    connection = place.connect(autocommit=False)
+    connection.cursor().execute("set local sagapost.wakeup = 'off'")
+    connection.cursor().execute("select outbox.publish('order', '{\"n\": 1}')")
+    connection.commit()
+    assert queue.numbers(1) == [1]
+
+
+def test_polling(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay", "--wakeup", "poll", "--poll-interval", "20ms").wait_ready()
+    publish(place, "order", 1, 2)
+    assert queue.numbers(2) == [1, 2]
+    assert daemon.metric("sagapost_outbox_sleeps_total") == 0
+
+
+def test_published_leaves_are_emptied(place, daemons):
+    queue = Queue(place, "order")
+    place.sql("select outbox.configure(ring_slots => 4, ring_period => '1 second')")
+    daemon = daemons("outbox-relay", "--truncate-interval", "200ms").wait_ready()
+    publish(place, "order", *range(50))
+    assert queue.numbers(50) == list(range(50))
+    wait_until(lambda: place.value("select sum(bytes) from outbox.leaf") == 0, 30, lambda: f"{place.sql('select * from outbox.leaf')}")
+    assert daemon.metric("sagapost_outbox_leaves_truncated_total") > 0
+    publish(place, "order", 50)
+    assert queue.numbers(1) == [50]
+
+
+def test_an_idle_relay_writes_no_log(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay", "--fallback-interval", "100ms").wait_ready()
+    publish(place, "order", 1)
+    assert queue.numbers(1) == [1]
+    wait_asleep(daemon)
+    positions = daemon.metric("sagapost_outbox_positions_total")
+    polls = daemon.metric("sagapost_outbox_polls_total")
+    wait_until(lambda: daemon.metric("sagapost_outbox_polls_total") > polls + 5, 30, "it looks now and then")
+    assert daemon.metric("sagapost_outbox_positions_total") == positions
+
+
+def test_term_drains(place, daemons):
+    queue = Queue(place, "order")
+    place.sql("insert into outbox.message (type, key, payload) select 'order', 'k' || n % 100, json_build_object('n', n) from generate_series(1, 30000) n")
+    first = daemons("outbox-relay", "--window", 500).wait_ready()
+    wait_until(lambda: not queue.is_empty(), 30, "it publishes")
+    assert first.terminate() == 0, first.log()
+    assert "drained" in first.log()
+    before = queue.channel.queue_declare("order", passive=True).method.message_count
+    settled = place.value("select last_id_ever from outbox.position")
+    assert 0 < settled and before <= 30000
+    daemons("outbox-relay").wait_ready()
+    wait_until(lambda: queue.channel.queue_declare("order", passive=True).method.message_count >= 30000, 60, "the rest arrives")
+    numbers = queue.numbers(30000)
+    assert len(set(numbers)) == 30000 and queue.is_empty()  # nothing lost, nothing twice
+
+
+def test_a_standby_takes_over_at_once(place, daemons):
+    queue = Queue(place, "order")
+    first = daemons("outbox-relay").wait_ready()
+    wait_until(lambda: first.metric("sagapost_outbox_role", role="owner") == 1, 30, first.log)
+    second = daemons("outbox-relay").wait_ready()
+    assert second.metric("sagapost_outbox_role", role="standby") == 1
+    publish(place, "order", 1)
+    assert queue.numbers(1) == [1]
+    epoch = place.value("select epoch from outbox.position")
+    first.kill()
+    publish(place, "order", 2)
+    assert queue.numbers(1) == [2]
+    assert place.value("select epoch from outbox.position") == epoch + 1
+    assert second.metric("sagapost_outbox_lease_epoch") == epoch + 1
+
+
+def test_a_relay_whose_epoch_was_raised_gives_way(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay").wait_ready()
+    publish(place, "order", 1)
+    assert queue.numbers(1) == [1]
+    place.sql("update outbox.position set epoch = epoch + 10")
+    publish(place, "order", 2)
+    daemon.wait_log("another relay took it over")
+    daemon.wait_ready()
+    assert queue.numbers(1) == [2]
+    wait_until(lambda: daemon.metric("sagapost_outbox_lease_epoch") == place.value("select epoch from outbox.position"), 30, daemon.log)
+
+
+def test_a_position_row_that_moved_is_found_again(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay").wait_ready()
+    publish(place, "order", 1)
+    assert queue.numbers(1) == [1]
+    wait_asleep(daemon)
+    place.sql("update outbox.position set relay = relay")  # the same epoch, another place
+    publish(place, "order", 2)
+    assert queue.numbers(1) == [2]
+    wait_until(lambda: place.value("select last_id_ever from outbox.position") == 2, 30, daemon.log)
+    assert daemon.alive() and "took it over" not in daemon.log()
+
+
+def test_a_position_of_another_server_is_refused(place, daemons):
+    place.sql("update outbox.position set system_identifier = 1")
+    daemon = daemons("outbox-relay")
+    assert daemon.wait_exit() == 2
+    assert "sagapost outbox rebase" in daemon.log()
+
+
+def test_a_sequence_that_was_set_back(place, daemons):
+    queue = Queue(place, "order")
+    daemon = daemons("outbox-relay").wait_ready()
+    for number in range(10):
+        publish(place, "order", number)
+    assert queue.numbers(10) == list(range(10))
+    wait_asleep(daemon)
+    place.sql("select setval('outbox.message_id_seq', 1)")
+    publish(place, "order", 10)
+    assert queue.numbers(1) == [10]
+    assert "without a bound" in daemon.log()
+
+
+@pytest.mark.parametrize(
+    "arguments, names",
+    [
+        (["--publish-after", "replicated(a)"], ["publish-after", "flushed"]),
+        (["--window", "1"], ["window", "2"]),
+        (["--retry-cap", "1ms", "--retry-base", "1s"], ["retry-cap", "retry-base"]),
+        (["--default-exchange", "x" * 256], ["default-exchange", "255"]),
+    ],
+)
+def test_bad_settings(place, daemons, arguments, names):
+    daemon = daemons("outbox-relay", *arguments)
+    assert daemon.wait_exit() == 2
+    for name in names:
+        assert name in daemon.log()
+
+
+def test_pika_is_what_reads(place):
+    """A guard for the tests above: their queues refuse what they would not count."""
+    queue = Queue(place, "guard")
+    queue.channel.basic_publish("", "guard", b"{}", pika.BasicProperties(message_id="x"))
+    assert len(queue.take(1)) == 1 and queue.is_empty()
