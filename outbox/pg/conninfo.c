@@ -1,9 +1,11 @@
 #include "outbox/pg/conninfo.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HOSTS_MAX 32
 
@@ -149,6 +151,85 @@ static int take_options(struct pg_conninfo *conninfo, const PQconninfoOption *op
     return 0;
 }
 
+/* Cuts "a,b,c" into `ret_items`, which point into `list`. An empty list is one empty item. */
+static int split(char *list, char *ret_items[HOSTS_MAX])
+{
+    int count = 0;
+    for (char *rest = list; rest != NULL && count < HOSTS_MAX;)
+        ret_items[count++] = strsep(&rest, ",");
+    return count;
+}
+
+static const char *option_value(const PQconninfoOption *options, const char *keyword)
+{
+    for (; options->keyword != NULL; options++) {
+        if (strcmp(options->keyword, keyword) == 0)
+            return options->val != NULL ? options->val : "";
+    }
+    return "";
+}
+
+/* TLS ---------------------------------------------------------------------------------------- */
+
+#define SYSTEM_CAS "/etc/ssl/certs/ca-certificates.crt"
+
+/* A socket's folder, or the machine itself: nobody is in between. */
+static bool is_local(const char *host)
+{
+    struct in_addr address;
+
+    return host[0] == '\0' || host[0] == '/' || host[0] == '@' || strcmp(host, "localhost") == 0 ||
+           strcmp(host, "::1") == 0 ||
+           (inet_pton(AF_INET, host, &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
+}
+
+static bool are_local(const char *hosts)
+{
+    char *items[HOSTS_MAX];
+    char *copy = strdup(hosts);
+    bool local = copy != NULL;
+
+    int count = copy != NULL ? split(copy, items) : 0;
+    for (int i = 0; i < count; i++)
+        local = local && is_local(items[i]);
+    free(copy);
+    return local;
+}
+
+/* What libpq would take for the keyword: the user's own, a PG* variable's, or the service file's.
+ */
+static int effective(const struct pg_conninfo *conninfo, const char *keyword, char *out,
+                     size_t capacity)
+{
+    int i = find(conninfo, keyword);
+    if (i >= 0)
+        return snprintf(out, capacity, "%s", conninfo->values[i]);
+    PQconninfoOption *defaults = PQconndefaults();
+    int bytes =
+        snprintf(out, capacity, "%s", defaults != NULL ? option_value(defaults, keyword) : "");
+    PQconninfoFree(defaults);
+    return bytes;
+}
+
+/* libpq's own default encrypts when it can and trusts whoever answers. Beyond this machine the
+ * server's certificate and name are checked unless the user says otherwise with sslmode; the CAs
+ * are those of ~/.postgresql/root.crt where there is one, else the system's. */
+static int add_verification(struct pg_conninfo *conninfo, struct error *error)
+{
+    char hosts[2048], addresses[2048], own_cas[1024];
+    const char *home = getenv("HOME");
+
+    (void)effective(conninfo, "host", hosts, sizeof(hosts));
+    (void)effective(conninfo, "hostaddr", addresses, sizeof(addresses));
+    if (getenv("PGSSLMODE") != NULL || are_local(addresses[0] != '\0' ? addresses : hosts))
+        return 0;
+    int code = pg_conninfo_default(conninfo, "sslmode", "verify-full", error);
+    (void)snprintf(own_cas, sizeof(own_cas), "%s/.postgresql/root.crt", home != NULL ? home : "");
+    if (code == 0 && access(own_cas, R_OK) != 0 && access(SYSTEM_CAS, R_OK) == 0)
+        code = pg_conninfo_default(conninfo, "sslrootcert", SYSTEM_CAS, error);
+    return code;
+}
+
 static int add_ours(struct pg_conninfo *conninfo, const char *fallback_name, bool primary_only,
                     struct error *error)
 {
@@ -166,6 +247,9 @@ static int add_ours(struct pg_conninfo *conninfo, const char *fallback_name, boo
         if (code < 0)
             return code;
     }
+    int verification = add_verification(conninfo, error);
+    if (verification < 0)
+        return verification;
     if (fallback_name != NULL) {
         int code = set(conninfo, "fallback_application_name", fallback_name, error);
         if (code < 0)
@@ -239,15 +323,6 @@ void pg_conninfo_keywords(const struct pg_conninfo *conninfo, const char *const 
 
 /* Several hosts ------------------------------------------------------------------------------ */
 
-/* Cuts "a,b,c" into `ret_items`, which point into `list`. An empty list is one empty item. */
-static int split(char *list, char *ret_items[HOSTS_MAX])
-{
-    int count = 0;
-    for (char *rest = list; rest != NULL && count < HOSTS_MAX;)
-        ret_items[count++] = strsep(&rest, ",");
-    return count;
-}
-
 /* "a,b,c" with `first` = 1 gives "b,c,a". A list of one stands for all hosts and stays. */
 static char *turned(const char *list, int first)
 {
@@ -269,15 +344,6 @@ static char *turned(const char *list, int first)
     }
     free(copy);
     return out;
-}
-
-static const char *option_value(const PQconninfoOption *options, const char *keyword)
-{
-    for (; options->keyword != NULL; options++) {
-        if (strcmp(options->keyword, keyword) == 0)
-            return options->val != NULL ? options->val : "";
-    }
-    return "";
 }
 
 static int item_count(const char *list)

@@ -2,7 +2,8 @@
  *
  * Everything psql understands works: key=value pairs, URIs, several hosts, PG* variables, service
  * files, password files. What the user says wins, except client_encoding (UTF8 always) and a
- * target_session_attrs that would let a standby in where a primary is needed.
+ * target_session_attrs that would let a standby in where a primary is needed. Without an sslmode, a
+ * host beyond this machine has to show a certificate that is valid for its name (verify-full).
  *
  * A password that was not percent-encoded can end up in a URI's host, port or database name, and
  * libpq would print it in an error. Such strings are refused, without quoting them. */

@@ -171,6 +171,41 @@ static void good_strings_are_not(void **state)
 }
 
 /* A connection that has tried the first host of its list, and nothing more. */
+static void hosts_beyond_this_machine_are_verified(void **state)
+{
+    static const struct {
+        const char *text, *sslmode;
+    } cases[] = {
+        {"host=db.example", "verify-full"},
+        {"postgresql://u@db.example/d", "verify-full"},
+        {"host=localhost,db.example", "verify-full"},
+        {"host=127.example.com", "verify-full"},
+        {"hostaddr=192.0.2.7 host=localhost", "verify-full"},
+        {"host=db.example sslmode=require", "require"},
+        {"host=db.example sslmode=disable", "disable"},
+        {"", NULL},
+        {"host=/run/postgresql", NULL},
+        {"host=localhost,127.0.0.1,::1", NULL},
+        {"hostaddr=127.0.0.2", NULL},
+    };
+    (void)state;
+    assert_int_equal(unsetenv("PGSSLMODE"), 0);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct pg_conninfo *conninfo = parsed(cases[i].text, false);
+        const char *sslmode = keyword(conninfo, "sslmode");
+        if (cases[i].sslmode == NULL)
+            assert_null(sslmode);
+        else
+            assert_string_equal(sslmode, cases[i].sslmode);
+        pg_conninfo_free(conninfo);
+    }
+    assert_int_equal(setenv("PGSSLMODE", "prefer", 1), 0); /* libpq's own default, but said */
+    struct pg_conninfo *conninfo = parsed("host=db.example", false);
+    assert_null(keyword(conninfo, "sslmode"));
+    pg_conninfo_free(conninfo);
+    assert_int_equal(unsetenv("PGSSLMODE"), 0);
+}
+
 static PGconn *attempt(const struct pg_conninfo *conninfo)
 {
     const char *const *keywords;
@@ -296,6 +331,7 @@ int main(void)
         cmocka_unit_test(the_user_wins_where_it_is_sensible),
         cmocka_unit_test(bad_strings_are_refused_without_the_password),
         cmocka_unit_test(good_strings_are_not),
+        cmocka_unit_test(hosts_beyond_this_machine_are_verified),
         cmocka_unit_test(a_silent_host_goes_to_the_end),
         cmocka_unit_test_setup(prepared_once_it_is_answered, clear),
         cmocka_unit_test_setup(past_the_limit_statements_go_unprepared, clear),
