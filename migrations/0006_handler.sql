@@ -96,6 +96,18 @@ $$;
 create trigger handler_owner before insert or update or delete on saga.handler
     for each row execute function saga.check_handler_owner();
 
+-- saga-worker listens, and serves a new action at once.
+create function saga.tell_handlers() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_notify('saga_handler', '');
+    return null;
+end
+$$;
+create trigger handler_changed after insert or update or delete on saga.handler
+    for each statement execute function saga.tell_handlers();
+
 -- handler: the name of a function f(jsonb) returns jsonb, found by the session's search_path, which is remembered; null: none any more.
 -- lock: a path into the input; commands of a batch run in its order, so that two workers never lock the same rows the other way round.
 create function saga.handle(action text, handler text, lock text default null) returns void

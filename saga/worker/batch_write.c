@@ -9,7 +9,7 @@ void batch_answer(const struct work *work, const char **ret_answer, const char *
     if (work->refusal) {
         *ret_detail = work->refusal;
     } else if (work->result == WORK_GONE) {
-        *ret_detail = "there is no such saga";
+        *ret_detail = "the saga has ended"; /* since it was asked for */
     } else if (work->result == WORK_NONSENSE) {
         *ret_detail = work->detail;
     } else if (work->happening.verdict == VERDICT_REFUSED) {

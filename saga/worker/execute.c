@@ -7,6 +7,7 @@
 #include "saga/worker/sql.h"
 #include "saga/worker/topology.h"
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -132,14 +133,11 @@ static void on_broker_up(void *data, struct broker *broker)
     int capacity = execute->participant_count * execute->worker->settings.prefetch;
     if (held_resize(execute->held, capacity, &error) < 0 ||
         topology_declare_base(broker, &error) < 0) {
-        log_failure(LOG_LEVEL_ERROR, "cannot declare what commands need", &error);
         broker_reconnect(broker, error.message);
         return;
     }
     for (int i = 0; i < execute->participant_count; i++) {
         if (consume_participant(execute, execute->participants[i], &error) < 0) {
-            log_failure(LOG_LEVEL_ERROR, "cannot consume commands", &error,
-                        LOG_STR("participant", execute->participants[i]));
             broker_reconnect(broker, error.message);
             return;
         }
@@ -163,9 +161,9 @@ static void on_broker_down(void *data, struct broker *broker, const struct error
 static void on_consumer_cancelled(void *data, const char *consumer_tag)
 {
     struct execute *execute = data;
-    log_warn("a queue of commands was deleted or moved: declaring it anew",
-             LOG_STR("participant", consumer_tag));
-    broker_reconnect(execute->broker, "a queue of commands was deleted or moved");
+    char why[TOPOLOGY_QUEUE_BYTES + 64];
+    (void)snprintf(why, sizeof why, "the queue of %s was deleted or moved", consumer_tag);
+    broker_reconnect(execute->broker, why);
 }
 
 /* --- handlers --------------------------------------------------------------------------------- */

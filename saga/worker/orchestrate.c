@@ -81,8 +81,6 @@ static void on_broker_up(void *data, struct broker *broker)
         topology_reply_queue(orchestrate->name, queue, &error) < 0 ||
         broker_consume(broker, queue, "orchestrate", false, orchestrate->worker->settings.prefetch,
                        &error) < 0) {
-        log_failure(LOG_LEVEL_ERROR, "cannot consume replies", &error,
-                    LOG_STR("orchestrator", orchestrate->name));
         broker_reconnect(broker, error.message);
         return;
     }
@@ -105,8 +103,6 @@ static void on_consumer_cancelled(void *data, const char *consumer_tag)
 {
     (void)consumer_tag;
     struct orchestrate *orchestrate = data;
-    log_warn("the queue of replies was deleted or moved: declaring it anew",
-             LOG_STR("orchestrator", orchestrate->name));
     broker_reconnect(orchestrate->broker, "the queue of replies was deleted or moved");
 }
 

@@ -42,9 +42,10 @@ int schema_check(const struct pg_result *rows, const struct error *failure, cons
         int known = newest_known(parts[i]);
         int applied = newest_applied(rows, parts[i]);
         if (applied == 0) {
-            return error_set(error, ERROR_NOT_FOUND, RETRY_NEVER,
-                             "the database lacks the part %s: run sagapost migrate --parts %s",
-                             parts[i], parts[i]);
+            return error_set(
+                error, ERROR_NOT_FOUND, RETRY_NEVER,
+                "the database lacks the part %s: run sagapost migrate --parts %s%s", parts[i],
+                parts[i], strcmp(parts[i], "saga") == 0 ? ", or start with --roles execute" : "");
         }
         if (applied < known) {
             return error_set(error, ERROR_NOT_FOUND, RETRY_NEVER,

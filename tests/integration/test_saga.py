@@ -444,7 +444,7 @@ def test_action_without_a_handler(told, programs):
 def test_participant_that_appears_later(told, daemons):
     """A new participant's queue is declared and consumed while the worker runs."""
     daemons("outbox-relay").wait_ready()
-    worker = daemons("saga-worker", "--handler-poll-interval", "100ms").wait_ready()
+    worker = daemons("saga-worker", "--handler-poll-interval", "10min").wait_ready()
     told.define("newcomer", [("a", "compensable", ""), ("p", "pivot", "a", {"action": "'newcomer.act'"})])
     told.place.sql("select saga.handle('newcomer.act', 'told.run')")
     worker.wait_log("participant=newcomer")
@@ -620,6 +620,48 @@ def test_a_batch_with_a_culprit(told, daemons):
     assert told.place.sql("select input ->> 'n' from saga.instances where state <> 'SUCCEEDED'") == [("17",)]
     assert worker.metric("sagapost_saga_batch_failures_total", role="execute") >= 1
     assert worker.metric("sagapost_saga_dead_lettered_total") == 0
+
+
+TRIP = """
+create function told.trip() returns trigger language plpgsql as $$
+begin
+    if new.input ->> 'n' = '17' and new.state <> 'CLOSED' and exists (select from told.tripwire) then
+        raise exception using errcode = (select state from told.tripwire), message = 'tripped';
+    end if;
+    return new;
+end $$;
+create table told.tripwire (state text);
+create trigger trip before update on saga.instance for each row execute function told.trip();
+"""
+
+
+@pytest.mark.parametrize("state", ["40001", "55P03", "P0001"])
+def test_a_saga_that_cannot_be_written_for_a_while(told, daemons, state):
+    """The row of one saga refuses every update: the others of its batches go on, and when it is over so does this one."""
+    told.place.sql(TRIP)
+    told.place.sql("insert into told.tripwire values (%s)", (state,))
+    told.define("tripped", [("a", "compensable", ""), ("b", "compensable", ""), ("p", "pivot", "a,b")])
+    told.place.sql("select saga.start('tripped', jsonb_build_object('n', n)) from generate_series(1, 40) n")
+    daemons("outbox-relay").wait_ready()
+    worker = daemons("saga-worker").wait_ready()
+    wait_until(lambda: told.place.value("select count(*) from saga.ended") == 39, 60, lambda: told.place.sql("select state, count(*) from saga.instances group by 1"))
+    wait_until(lambda: worker.metric("sagapost_saga_batch_failures_total", role="orchestrate") >= 2, 30, "its batches were halved")
+    told.place.sql("delete from told.tripwire")
+    wait_until(lambda: told.place.value("select count(*) from saga.ended where state = 'SUCCEEDED'") == 40, 60, lambda: told.place.sql("select * from saga.instances"))
+    assert worker.metric("sagapost_saga_dead_lettered_total") == 0
+    assert told.place.value("select count(*) from told.effect") == 120
+
+
+def test_a_saga_whose_row_was_damaged(told, programs):
+    """Its replies are set apart with the reason, it is named in the log, and nothing else is disturbed."""
+    told.define("damaged", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 100, base => '500ms', factor => 1, cap => '500ms')"}), ("p", "pivot", "a")])
+    told.behave("a", "action", "55P03", times=1)
+    saga = told.start("damaged")
+    wait_until(lambda: told.steps(saga)["a"] == "RETRY_WAIT", 30, lambda: told.show(saga))
+    told.place.sql("update saga.instance set steps = '[{\"s\": \"DANCING\"}]'")
+    programs.wait_log("a saga cannot be driven")
+    assert saga in programs.log()
+    assert end(told, told.start("damaged")) == "SUCCEEDED"
 
 
 def test_worker_with_no_more_rights_than_its_role(told, daemons):
