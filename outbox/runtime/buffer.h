@@ -1,8 +1,9 @@
 /* buffer.h: bytes that grow at the end and are taken from the front, up to a limit.
  *
- * Appending never moves what was taken; growth doubles and stops at the limit with ERROR_LIMIT.
- * buffer_append_* remember a failure in `failed`, so that a writer checks once at the end (a sticky
- * error). */
+ * What was taken makes room again: bytes move to the front when that is cheap, and memory doubles
+ * otherwise, up to the limit. A failure (the limit, no memory) is remembered in `failed` and makes
+ * every later append do nothing, so that a writer checks once at the end and reports ERROR_LIMIT. A
+ * pointer into the buffer is good until the next call that appends. */
 #ifndef SAGAPOST_RUNTIME_BUFFER_H
 #define SAGAPOST_RUNTIME_BUFFER_H
 

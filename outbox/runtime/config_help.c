@@ -76,8 +76,9 @@ void config_print_help(const struct config *config, FILE *out, const char *usage
     if (*usage && usage[strlen(usage) - 1] != '\n')
         fputc('\n', out);
     fputs(
-        "\nEach setting is a flag, a variable (--log-level: SAGAPOST_LOG_LEVEL) and a line of the "
-        "file that\n--config names (log-level = info). Flags beat variables, variables beat the "
+        "\nEach setting is a flag (--NAME-OF-IT), a variable (SAGAPOST_NAME_OF_IT) and a line of "
+        "the "
+        "file that\n--config names (name-of-it = value). Flags beat variables, variables beat the "
         "file.\n\n",
         out);
     for (i = 0; i < config->value_count; i++)

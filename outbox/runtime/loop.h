@@ -3,12 +3,16 @@
  * epoll for descriptors, one timerfd for the earliest timer of a heap, signalfd for signals. A turn
  * of the loop:
  *   1. before-sleep hooks, in the order added, until none of them did work (client libraries hold
- * bytes in their own buffers while epoll is silent: whoever reads from one drains it here);
+ *      bytes in their own buffers while epoll is silent: whoever reads from one drains it here);
+ *      after 64 rounds the others get their turn first;
  *   2. sleep until a descriptor, timer or signal;
  *   3. call what is due: timers by due time, then descriptors.
  * A callback may add, change and remove anything, itself included; an event of this turn for a
- * removed descriptor is not delivered. Nothing is allocated per event. Not thread-safe; one loop
- * per process. */
+ * removed descriptor is not delivered, and a timer that is armed for now fires in the next turn. It
+ * may not turn or destroy the loop (asserted). Nothing is allocated per event, and arming a timer
+ * cannot fail. Not thread-safe; one loop per process.
+ *
+ * With a clock_fake timers fall due when the test turns the clock and then the loop (loop_turn). */
 #ifndef SAGAPOST_RUNTIME_LOOP_H
 #define SAGAPOST_RUNTIME_LOOP_H
 
@@ -41,7 +45,9 @@ typedef void loop_fd_callback(void *data, int fd, unsigned events);
 int loop_fd_add(struct loop *loop, int fd, unsigned events, loop_fd_callback *callback, void *data,
                 struct loop_fd **ret_watch, struct error *error) MUST_CHECK;
 void loop_fd_want(struct loop_fd *watch, unsigned events); /* no system call when nothing changes */
-void loop_fd_remove(struct loop_fd *watch); /* NULL is fine; call it before close(fd) */
+/* NULL is fine. Call it before the descriptor is closed, by you or by a library: epoll forgets a
+ * closed descriptor silently, and loop_fd_want on such a watch asserts. */
+void loop_fd_remove(struct loop_fd *watch);
 
 typedef void loop_timer_callback(void *data);
 int loop_timer_create(struct loop *loop, loop_timer_callback *callback, void *data,
@@ -55,6 +61,8 @@ bool loop_timer_armed(const struct loop_timer *timer);
 void loop_timer_destroy(struct loop_timer *timer); /* NULL is fine */
 
 typedef void loop_signal_callback(void *data, int signo);
+/* The signal is blocked from here on, after loop_destroy too: one that is still pending must not
+ * kill the process while it ends. The last callback for a signal counts. */
 int loop_signal_add(struct loop *loop, int signo, loop_signal_callback *callback, void *data,
                     struct error *error) MUST_CHECK;
 
