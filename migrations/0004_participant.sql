@@ -18,7 +18,6 @@ create table saga.outcome (
     outcome    text not null check (outcome in ('running', 'started', 'ok', 'failed', 'fenced')),
     output     jsonb,
     error      jsonb,
-    xid        xid8 not null default pg_current_xact_id(),
     decided_at timestamptz not null default clock_timestamp(),
     primary key (saga_id, step, element, operation)
 ) partition by range (saga_id);
@@ -37,7 +36,8 @@ insert into saga.outcome_horizon (saga_id) values ('00000000-0000-0000-0000-0000
 -- Which SQL function runs an action.
 create table saga.handler (
     action        text primary key,
-    function      regprocedure not null,
+    function      text not null,     -- schema.name(jsonb): a name, since a function is dropped and made anew by deployments, and pg_upgrade takes
+                                     -- no column of type regprocedure
     lock          jsonpath,          -- of the input: what a batch is sorted by; null: unsorted
     search_path   text not null,     -- of the session that registered it
     registered_by name not null default current_user,

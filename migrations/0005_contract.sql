@@ -27,6 +27,7 @@ as $$
         when not coalesce(octet_length(command -> 'saga' ->> 'reply_to') between 1 and 255, false)
             then '"saga"."reply_to" is no routing key'
         when not command ? 'input' then 'no "input"'
+        when pg_column_size(command -> 'saga') > 8192 then '"saga" is larger than 8192 bytes' -- every reply repeats it
     end
 $$;
 
@@ -100,23 +101,37 @@ as $$
     end
 $$;
 
--- Writes an outcome where none stands (a failure of a lower round is replaced). False: another one stands. Waits for a transaction that
--- is about to decide the same identity.
-create function saga.record(who saga.identity, outcome text, output jsonb, error jsonb) returns boolean
+-- An outcome to be written.
+create type saga.verdict as (who saga.identity, outcome text, output jsonb, error jsonb);
+
+-- Writes outcomes where none stand (a failure of a lower round is replaced) and returns how many. Waits for transactions that are about to
+-- decide one of them.
+create function saga.write_outcomes(verdicts saga.verdict[]) returns integer
 language plpgsql volatile
 as $$
-#variable_conflict use_column
+declare
+    written integer;
 begin
     insert into saga.outcome as o (saga_id, step, element, operation, round, outcome, output, error)
-    values (who.saga_id, who.step, who.element, who.operation, who.round, record.outcome, record.output, record.error)
+    select (v.who).saga_id, (v.who).step, (v.who).element, (v.who).operation, (v.who).round, v.outcome, v.output, v.error
+    from unnest(verdicts) v
+    order by v.who
     on conflict (saga_id, step, element, operation) do update
         -- A claim keeps the error of the round before, for the case that it is given up again.
         set round = excluded.round, outcome = excluded.outcome, output = excluded.output,
             error = case when excluded.outcome in ('running', 'started') then o.error else excluded.error end,
-            xid = excluded.xid, decided_at = excluded.decided_at
+            decided_at = excluded.decided_at
         where o.outcome = 'failed' and o.round < excluded.round;
-    return found;
+    get diagnostics written = row_count;
+    return written;
 end
+$$;
+
+-- The same for one. False: another one stands.
+create function saga.record(who saga.identity, outcome text, output jsonb, error jsonb) returns boolean
+language sql volatile
+as $$
+    select saga.write_outcomes(array[(who, outcome, output, error)::saga.verdict]) = 1
 $$;
 
 -- What stands for an identity, locked until the end of the transaction; all null when nothing does.
@@ -200,7 +215,7 @@ begin
         update saga.outcome o set outcome = 'fenced', decided_at = clock_timestamp()
         where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = 'action';
     end if;
-    if action.outcome <> 'ok' and not (action.error is not null and coalesce((command -> 'saga' -> 'undo_on_fail')::boolean, false)) then
+    if action.outcome <> 'ok' and not (action.error is not null and command -> 'saga' -> 'undo_on_fail' is not distinct from 'true') then
         verdict := 'fenced';
         reply := saga.reply_body(command, 'ok', null, null) || '{"empty": true}';
     end if;
@@ -230,7 +245,7 @@ begin
         select m.verdict, m.reply into verdict, reply from saga.meet_undo(command, who, action) m;
         if verdict is not null then
             return;
-        elsif not coalesce((command -> 'saga' -> 'mapped')::boolean, false) then
+        elsif command -> 'saga' -> 'mapped' is distinct from 'true' then
             input := saga.undo_input(input, action.output);
         end if;
     end if;
@@ -417,7 +432,7 @@ begin
             round = case decided when 'transient' then standing.round - 1 else standing.round end,
             output = case decided when 'ok' then conclude.output end,
             error = case decided when 'ok' then null when 'failed' then why else standing.error end,
-            xid = pg_current_xact_id(), decided_at = clock_timestamp()
+            decided_at = clock_timestamp()
         where o.saga_id = who.saga_id and o.step = who.step and o.element = who.element and o.operation = who.operation;
     end if;
 end

@@ -81,15 +81,16 @@ create function saga.check_handler_owner() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    touched oid[] := array[case when tg_op <> 'INSERT' then old.function end, case when tg_op <> 'DELETE' then new.function end];
+    touched text[] := array[case when tg_op <> 'INSERT' then old.function end, case when tg_op <> 'DELETE' then new.function end];
     foreign_function regprocedure;
 begin
-    select p.oid into foreign_function from pg_proc p
-    where p.oid = any (touched) and not pg_has_role(current_user, p.proowner, 'USAGE');
+    select p.oid into foreign_function from unnest(touched) t (function) join pg_proc p on p.oid = to_regprocedure(t.function)
+    where not pg_has_role(current_user, p.proowner, 'USAGE');
     if found then
         raise exception 'only the owner of % may register, replace or remove it as the handler of %', foreign_function,
             coalesce(new.action, old.action) using errcode = 'SG211';
     end if;
+    perform pg_notify('saga_handler', ''); -- workers consume what they have handlers for
     return coalesce(new, old);
 end
 $$;
@@ -146,7 +147,9 @@ begin
         path := saga.path_of(saga.parse_path(lock));
     end if;
     insert into saga.handler as h (action, function, lock, search_path)
-    values (handle.action, target, path, pg_catalog.current_setting('search_path'))
+    select handle.action, pg_catalog.format('%I.%I(jsonb)', n.nspname, p.proname), path, pg_catalog.current_setting('search_path')
+    from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) p.pronamespace
+    where p.oid operator(pg_catalog.=) target::pg_catalog.oid
     on conflict (action) do update
         set function = excluded.function, lock = excluded.lock, search_path = excluded.search_path,
             registered_by = excluded.registered_by, registered_at = excluded.registered_at;
@@ -202,15 +205,15 @@ as $$
         select u.ordinal::integer as ordinal, u.command, p.problem, coalesce(u.action, u.command -> 'saga' ->> 'action') as action,
                case when p.problem is null then
                    ((u.command -> 'saga' ->> 'id')::uuid, u.command -> 'saga' ->> 'step',
-                    coalesce((u.command -> 'saga' -> 'element')::integer, 0), u.command -> 'saga' ->> 'operation',
-                    (u.command -> 'saga' -> 'round')::integer)::saga.identity end as who
+                    coalesce((u.command -> 'saga' ->> 'element')::integer, 0), u.command -> 'saga' ->> 'operation',
+                    (u.command -> 'saga' ->> 'round')::integer)::saga.identity end as who
         from unnest(commands, actions) with ordinality u (command, action, ordinal)
         cross join lateral (select saga.command_problem(u.command) as problem) p
     ), handler as materialized (
-        -- A function that was dropped shows as its number.
-        select h.action, h.lock, 'select ' || nullif(h.function::oid::regproc::text, h.function::oid::text) || '($1)' as call,
+        select h.action, h.lock,
+               case when to_regprocedure(h.function) is not null then 'select ' || regexp_replace(h.function, '\(jsonb\)$', '($1)') end as call,
                case when not exists (select from pg_proc p, unnest(p.proconfig) c (setting)
-                                     where p.oid = h.function::oid and c.setting like 'search\_path=%') then h.search_path end as search_path
+                                     where p.oid = to_regprocedure(h.function)::oid and c.setting like 'search\_path=%') then h.search_path end as search_path
         from saga.handler h
         where h.action = any (array(select distinct c.action from command c))
     )
@@ -281,7 +284,7 @@ $$;
 -- What became of a command of a batch.
 create type saga.decision as (
     ordinal integer, verdict text, reply jsonb, error text,
-    who saga.identity, outcome text, output jsonb, why jsonb -- the outcome to be written; null: none
+    to_write saga.verdict -- null: none
 );
 
 -- Executes one command of a batch, all but writing its outcome and queueing its reply.
@@ -317,10 +320,7 @@ begin
             raise exception using errcode = ran.state, message = ran.error;
         end if;
         if ran.state is null or ran.state = 'SG001' then
-            done.who := c.who;
-            done.outcome := case when ran.state is null then 'ok' else 'failed' end;
-            done.output := ran.output;
-            done.why := ran.why;
+            done.to_write := (c.who, case when ran.state is null then 'ok' else 'failed' end, ran.output, ran.why);
         end if;
         if ran.state is null then
             done.reply := jsonb_build_object('saga', c.command -> 'saga', 'outcome', 'ok', 'output', ran.output);
@@ -387,25 +387,25 @@ declare
     alone     boolean := cardinality(commands) = 1;
     deferring text := case when cardinality(commands) > 1 then saga.deferring_statement() end;
     decisions saga.decision[] := '{}';
-    undecided saga.decision[] := '{}'; -- whose outcomes are not written yet
+    to_write  saga.verdict[] := '{}';
     done      saga.decision;
     c         saga.batch_command;
     turn      integer := 1;
 begin
     for c in select * from saga.read_batch(commands, actions) loop
         if c.turn > turn then
-            perform saga.write_outcomes(undecided);
-            undecided := '{}';
+            perform saga.write_batch(to_write);
+            to_write := '{}';
             turn := c.turn;
         end if;
         if c.problem is not null then
-            done := (c.ordinal, 'unreadable', null, c.problem, null, null, null, null);
+            done := (c.ordinal, 'unreadable', null, c.problem, null);
         elsif (c.who).saga_id < horizon then
-            done := (c.ordinal, 'expired', saga.expired_reply(c.command), null, null, null, null, null);
+            done := (c.ordinal, 'expired', saga.expired_reply(c.command), null, null);
         else
             done := saga.execute_one(c, alone);
-            if done.outcome is not null then
-                undecided := undecided || done;
+            if (done.to_write).outcome is not null then
+                to_write := to_write || done.to_write;
             end if;
             if deferring is not null then
                 execute deferring;
@@ -413,27 +413,16 @@ begin
         end if;
         decisions := decisions || done;
     end loop;
-    perform saga.write_outcomes(undecided);
+    perform saga.write_batch(to_write);
     return decisions;
 end
 $$;
 
-create function saga.write_outcomes(decisions saga.decision[]) returns void
+create function saga.write_batch(verdicts saga.verdict[]) returns void
 language plpgsql volatile
 as $$
-declare
-    written integer;
 begin
-    insert into saga.outcome as o (saga_id, step, element, operation, round, outcome, output, error)
-    select (d.who).saga_id, (d.who).step, (d.who).element, (d.who).operation, (d.who).round, d.outcome, d.output, d.why
-    from unnest(decisions) d
-    order by d.who
-    on conflict (saga_id, step, element, operation) do update
-        set round = excluded.round, outcome = excluded.outcome, output = excluded.output, error = excluded.error, xid = excluded.xid,
-            decided_at = excluded.decided_at
-        where o.outcome = 'failed' and o.round < excluded.round;
-    get diagnostics written = row_count;
-    if written <> cardinality(decisions) then
+    if saga.write_outcomes(verdicts) <> cardinality(verdicts) then
         raise exception using errcode = 'SG299', message = 'an outcome stands already';
     end if;
 end
@@ -442,7 +431,7 @@ $$;
 -- Rights ------------------------------------------------------------------------------------------------------------------------
 
 revoke all on all functions in schema saga from public;
-revoke all on type saga.identity, saga.batch_command, saga.decision from public;
+revoke all on type saga.identity, saga.verdict, saga.batch_command, saga.decision from public;
 
 -- Programs of any language: their two functions do the rest with the owner's rights.
 grant execute on function saga.receive(jsonb, boolean), saga.reply(jsonb, text, jsonb), saga.fail(text, text, jsonb)
@@ -455,7 +444,7 @@ grant select, insert, update, delete on saga.handler to sagapost_definer;
 
 -- saga-worker, executing. Handlers run with its rights, so the functions under execute_batch do too, and it needs the tables itself.
 grant execute on function
-    saga.execute_batch(jsonb[], text[]), saga.decide_batch(jsonb[], text[]), saga.write_outcomes(saga.decision[]), saga.read_batch(jsonb[], text[]),
+    saga.execute_batch(jsonb[], text[]), saga.decide_batch(jsonb[], text[]), saga.write_batch(saga.verdict[]), saga.write_outcomes(saga.verdict[]), saga.read_batch(jsonb[], text[]),
     saga.execute_one(saga.batch_command, boolean), saga.run_handler(saga.batch_command, jsonb), saga.is_uuid(text), saga.deferring_statement(),
     saga.command_problem(jsonb), saga.identify(jsonb), saga.require_read_committed(), saga.queue_replies(jsonb[]),
     saga.reply_body(jsonb, text, jsonb, jsonb), saga.expired_reply(jsonb), saga.standing_reply(jsonb, saga.outcome),

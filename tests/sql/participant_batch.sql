@@ -173,6 +173,13 @@ select results_eq($$ select step, output from saga.outcome where step like 'w_' 
     $$ values ('w1', '["other", "other, public"]'::jsonb), ('w2', '"shop"'), ('w3', '"shop"'), ('w4', '["other", "other, public"]') $$, 'each runs with the search_path it was registered with, or its own');
 select is(current_setting('search_path'), 'public', 'and the session has its own back');
 select is(current_setting('saga.id', true), '', 'what handlers were told is gone with the transaction');
+drop function shop.undo(jsonb);
+create function shop.undo(input jsonb) returns jsonb language sql as $$ select '"anew"'::jsonb $$;
+select saga.handle('p.anew', 'shop.undo');
+drop function shop.undo(jsonb);
+create function shop.undo(input jsonb) returns jsonb language sql as $$ select '"once more"'::jsonb $$;
+select batch(cmd('anew', more => '{"action": "p.anew"}'));
+select is(output, '"once more"', 'a handler that was dropped and made anew is the handler') from saga.outcome where step = 'anew';
 drop function shop.own(jsonb);
 select results_eq($$ select batch(cmd('w5', more => '{"action": "p.own"}')) $$, $$ values ('1 execute transient no handler is registered for it') $$, 'a handler that was dropped');
 
@@ -232,6 +239,14 @@ select ok(wait_until($$ session_is_waiting('two') $$), 'an action in a batch wai
 call session_do('one', 'commit');
 select is(session_wait('two'), '1 fenced not_executed', 'and is not executed');
 select is_empty($$ select from shop.payment where step = 's5' $$, 'its work undone');
+call session_do('one', 'listen saga_handler');
+select saga.handle('p.new', 'shop.pay');
+select ok(wait_until($$ exists (select from dblink_get_notify('one') where notify_name = 'saga_handler') $$), 'workers hear of a new handler');
+
+-- What is odd in a command disturbs only itself
+select results_eq($$ select batch(cmd('o1', more => '{"action": "p.a", "element": "0", "round": "2"}'), cmd('o2', 'undo', more => '{"action": "p.a", "undo_on_fail": 5, "mapped": "yes"}'),
+                                  cmd('o3', more => jsonb_build_object('action', 'p.a', 'x', repeat('x', 9000))), cmd('o4', more => '{"action": 5}'), cmd('o5', more => '{"action": "p.a", "attempt": {"a": 1}}')) $$,
+    $$ values ('1 execute ok'), ('2 fenced ok'), ('3 unreadable - "saga" is larger than 8192 bytes'), ('4 execute transient no handler is registered for it'), ('5 execute ok') $$, 'odd members');
 
 select is((select count(*) from saga.outcome where outcome = 'running'), 0::bigint, 'no claim is ever left');
 select * from finish();

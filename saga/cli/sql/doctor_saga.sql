@@ -12,9 +12,9 @@ select 'late timers', case when count(*) > 0 then 'warn' else 'ok' end, format('
   from saga.instance where wake_at < clock_timestamp() - interval '10 s' and not paused
 union all
 select 'handler of ' || h.action, case when able.name is null then 'fail' else 'ok' end,
-       case when able.name is null then format('no member of sagapost_worker may execute %s', h.function) else h.function::text end,
+       case when able.name is null then format('no member of sagapost_worker may execute %s', h.function) else h.function end,
        format('grant execute on function %s to the worker''s role, and usage on its schema', h.function)
   from saga.handler h
   left join lateral (select r.rolname as name from pg_roles r
                       where (r.rolsuper or pg_has_role(r.oid, 'sagapost_worker', 'usage'))
-                        and r.rolcanlogin and has_function_privilege(r.oid, h.function::oid, 'execute') limit 1) able on true
+                        and r.rolcanlogin and has_function_privilege(r.oid, to_regprocedure(h.function)::oid, 'execute') limit 1) able on true
