@@ -12,6 +12,12 @@
  * with it: after some three seconds of trying, when the trouble is not over by then. */
 #define TRIES_MAX 8
 
+/* A handler can end its own connection, or take the server down with it, as often as it is run; and
+ * a server that was merely restarted looks the same. A command that was in flight twice when the
+ * connection went runs alone from then on, and after three more times it is given up. */
+#define LOSSES_SUSPECT 2
+#define LOSSES_MAX     5
+
 /* What saga.execute_batch says of a command that is none. */
 static const char verdict_unreadable[] = "unreadable";
 
@@ -33,12 +39,21 @@ static void note_failure(struct execute *execute, const struct error *failure)
 static bool accept_command(void *data, const struct held_message *message)
 {
     struct execute *execute = data;
-    return actions_take(&execute->actions, message->parsed.action);
+    bool is_suspected = message->losses >= LOSSES_SUSPECT;
+    if (execute->is_suspected || (is_suspected && execute->taken > 0) ||
+        !actions_take(&execute->actions, message->parsed.action)) {
+        return false;
+    }
+    execute->is_suspected = is_suspected;
+    execute->taken++;
+    return true;
 }
 
 bool execute_start_batch(struct execute *execute)
 {
     actions_begin(&execute->actions);
+    execute->taken = 0;
+    execute->is_suspected = false;
     int count = held_take(execute->held, now_us(execute), execute->worker->settings.command_batch,
                           accept_command, execute, execute->messages);
     if (count == 0) {
@@ -113,7 +128,8 @@ static void run_next_range(struct execute *execute)
         execute_job_done(execute);
         return;
     }
-    if (count == 1 && execute->messages[first]->tries >= TRIES_MAX) {
+    const struct held_message *only = execute->messages[first];
+    if (count == 1 && (only->tries >= TRIES_MAX || only->losses >= LOSSES_MAX)) {
         give_up(execute, execute->messages[first]);
         return;
     }
@@ -140,7 +156,7 @@ static void give_up(struct execute *execute, struct held_message *message)
     pg_params_bytes(&execute->params, PG_TYPE_JSONB, buffer_data(&message->body),
                     buffer_length(&message->body));
     pg_params_text(&execute->params, message->last_sqlstate[0] ? message->last_sqlstate : "failed");
-    pg_params_text(&execute->params, "its transaction failed again and again");
+    pg_params_text(&execute->params, message->last_failure);
     begin(execute, &sql_worker_reply_transient);
 }
 
@@ -296,7 +312,10 @@ static void culprit_found(struct execute *execute, struct held_message *message)
     const struct error *failure = &execute->failure;
     int64_t pause_us;
     enum culprit what = split_culprit(failure, ++message->tries, &pause_us);
-    memcpy(message->last_sqlstate, failure->sqlstate, sizeof message->last_sqlstate);
+    if (!execute->giving_up) {
+        memcpy(message->last_sqlstate, failure->sqlstate, sizeof message->last_sqlstate);
+        body_copy_text(message->last_failure, sizeof message->last_failure, failure->message);
+    }
     if (execute->giving_up && failure->retry != RETRY_NOW && failure->retry != RETRY_LATER &&
         failure->retry != RETRY_NEVER) {
         log_failure(LOG_LEVEL_ERROR, "a command can be neither carried out nor answered", failure);
@@ -338,9 +357,16 @@ static void on_rolled_back(void *data, struct pg_result *result, const struct er
  * repeated. */
 void execute_connection_lost(struct execute *execute, const struct error *why)
 {
-    (void)why;
     int first;
     int count;
+    if (split_range(&execute->split, &first, &count)) { /* the one that was running */
+        for (int i = first; i < first + count; i++) {
+            struct held_message *message = execute->messages[i];
+            message->losses++;
+            memcpy(message->last_sqlstate, why->sqlstate, sizeof message->last_sqlstate);
+            body_copy_text(message->last_failure, sizeof message->last_failure, why->message);
+        }
+    }
     while (split_range(&execute->split, &first, &count)) {
         for (int i = first; i < first + count; i++) {
             held_put_back(execute->held, execute->messages[i], 0);

@@ -37,7 +37,8 @@ struct execute {
     struct held *held;
     struct split split;
     struct held_message *messages[COMMANDS_MAX];
-    const char *unreadable[COMMANDS_MAX]; /* why; into `answer` */
+    int taken;         /* into the batch that is being gathered */
+    bool is_suspected; /* the one that was taken may be what ends the connection: it runs alone */
     struct pg_params params;
     struct pg_result *answer; /* of execute_batch, until its COMMIT */
     struct error failure;     /* the first of the transaction */

@@ -31,11 +31,13 @@ struct held_message {
     bool is_void;          /* its channel is gone; only a batch still holds it */
     bool redelivered;      /* the broker's flag */
     unsigned tries;        /* how often it failed alone */
+    unsigned losses;       /* how often the connection was lost while it was being run */
     int64_t not_before_us; /* monotonic; WAITING: not taken earlier */
     int64_t arrived_us;    /* monotonic */
     struct buffer body;
-    struct body parsed;    /* spans into `body` */
-    char last_sqlstate[6]; /* of its last failure alone */
+    struct body parsed;     /* spans into `body` */
+    char last_sqlstate[6];  /* of its last failure alone */
+    char last_failure[256]; /* what was said then */
     struct held_message *next_free;
 };
 

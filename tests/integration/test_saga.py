@@ -616,10 +616,52 @@ def test_a_batch_with_a_culprit(told, daemons):
     worker = daemons("saga-worker", "--statement-timeout", "1s").wait_ready()
     worker.wait_log("participant=stall")
     told.place.sql("select saga.start('culprit', jsonb_build_object('n', n)) from generate_series(1, 32) n")
-    wait_until(lambda: told.place.value("select count(*) from saga.ended") == 32, 60, lambda: told.place.sql("select state, count(*) from saga.instances group by 1"))
+    all_ended(told, 32)
     assert told.place.sql("select input ->> 'n' from saga.instances where state <> 'SUCCEEDED'") == [("17",)]
     assert worker.metric("sagapost_saga_batch_failures_total", role="execute") >= 1
     assert worker.metric("sagapost_saga_dead_lettered_total") == 0
+
+
+def test_an_output_that_is_too_large(told, programs):
+    told.place.sql(
+        """create function told.large(input jsonb) returns jsonb language sql security definer set search_path = '' as $$
+            select pg_catalog.jsonb_build_object('x', pg_catalog.repeat('x', case when (input ->> 'n')::integer = 17 then 3000000 else 1 end)) $$"""
+    )
+    told.place.sql("select saga.handle('large.act', 'told.large')")
+    large = {"action": "'large.act'", "undo": "'large.act'", "timeout": "'1min'", "retry": "saga.retry_policy(max => 2, base => '50ms')"}
+    told.define("large", [("a", "compensable", "", large), ("p", "pivot", "a")])
+    told.place.sql("select saga.start('large', jsonb_build_object('n', n)) from generate_series(1, 20) n")
+    all_ended(told, 20)
+    odd = told.place.sql("select input ->> 'n', state, errors -> 'a' ->> 'message' like '%bytes%' from saga.instances where state <> 'SUCCEEDED'")
+    assert odd == [("17", "COMPENSATED", True)]
+
+
+def all_ended(told, count, limit_s=60):
+    wait_until(
+        lambda: told.place.value("select count(*) from saga.ended") == count, limit_s,
+        lambda: told.place.sql("select state, phase, reason, count(*) from saga.instances group by 1, 2, 3"),
+    )
+
+
+def test_a_handler_that_ends_its_connection(told, programs):
+    """As often as it is run: found, run alone, and answered for in the end. The others of its batches go through, once each."""
+    told.place.sql(
+        """create function told.die(input jsonb) returns jsonb language plpgsql security definer set search_path = '' as $$
+        begin
+            if (input ->> 'n')::integer = 17 then
+                perform pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid());
+            end if;
+            return told.run(input);
+        end $$"""
+    )
+    told.place.sql("select saga.handle('die.act', 'told.die')")
+    die = {"action": "'die.act'", "undo": "'die.act'", "timeout": "'1min'", "retry": "saga.retry_policy(max => 1)"}
+    told.define("die", [("a", "compensable", "", die), ("p", "pivot", "a")])
+    told.place.sql("select saga.start('die', jsonb_build_object('n', n)) from generate_series(1, 40) n")
+    all_ended(told, 40)
+    assert told.place.sql("select input ->> 'n', state from saga.instances where state <> 'SUCCEEDED'") == [("17", "COMPENSATED")]
+    assert told.place.value("select count(*) from told.effect") == 39 * 2
+    assert programs.metric("sagapost_saga_dead_lettered_total") == 0
 
 
 TRIP = """
