@@ -26,7 +26,7 @@ void machine_note(struct context *context, const char *event, int step, const ch
 /* What the history says of a step that came to this state. A command that is sent is in the
  * decision's commands instead. */
 static const char *const step_notes[STEP_STATE_COUNT] = {
-    [STEP_READY] = "held back",
+    [STEP_READY] = "held_back",
     [STEP_RETRY_WAIT] = "retry",
     [STEP_PARKED] = "parked",
     [STEP_PROBING] = "probing",
@@ -35,11 +35,11 @@ static const char *const step_notes[STEP_STATE_COUNT] = {
     [STEP_FAILED] = "failed",
     [STEP_SKIPPED] = "skipped",
     [STEP_CANCELLED] = "cancelled",
-    [STEP_UNDO_READY] = "undo held back",
-    [STEP_UNDO_RETRY_WAIT] = "undo retry",
+    [STEP_UNDO_READY] = "undo_held_back",
+    [STEP_UNDO_RETRY_WAIT] = "undo_retry",
     [STEP_UNDONE] = "undone",
-    [STEP_UNDO_EMPTY] = "not done",
-    [STEP_UNDO_STUCK] = "undo stuck",
+    [STEP_UNDO_EMPTY] = "not_done",
+    [STEP_UNDO_STUCK] = "undo_stuck",
 };
 
 static const char *const saga_notes[SAGA_STATE_COUNT] = {
@@ -68,28 +68,30 @@ static void explain(struct context *context, const struct plan_step *step, enum 
         reason_set_abort(context->instance, step->name, text);
 }
 
-static MACHINE_ROWS struct step_row *find_step_row(const struct context *context,
-                                                   enum step_event event)
+/* The first row for this state and event whose guard holds. tests/machine proves that there is one
+ * for each pair. */
+static MACHINE_ROWS struct table_row *find_row(MACHINE_ROWS struct table_row *rows, size_t count,
+                                               int state, int event, const struct context *context)
 {
-    size_t count;
-    MACHINE_ROWS struct step_row *rows = step_rows(&count);
-    uint32_t state = VALUE_BIT(context->instance->steps[context->step].state);
     for (size_t i = 0; i < count; i++) {
-        bool here = (rows[i].states & state) && (rows[i].events & VALUE_BIT(event));
-        if (here && (!rows[i].guard || rows[i].guard(context)))
+        bool here = (rows[i].states & VALUE_BIT(state)) && (rows[i].events & VALUE_BIT(event));
+        if (here && (!rows[i].guard || rows[i].guard(context))) {
+            ROW_TAKEN(&rows[i]);
             return &rows[i];
+        }
     }
+    assert(!"a pair without a row");
     return NULL;
 }
 
 void machine_step_event(struct context *context, int step, enum step_event event)
 {
+    struct step_status *status = &context->instance->steps[step];
     int outer = context->step;
     context->step = step;
-    MACHINE_ROWS struct step_row *row = find_step_row(context, event);
-    assert(row); /* tests/machine proves that each pair has one */
-    ROW_TAKEN(row);
-    struct step_status *status = &context->instance->steps[step];
+    size_t count;
+    MACHINE_ROWS struct table_row *rows = step_rows(&count);
+    MACHINE_ROWS struct table_row *row = find_row(rows, count, status->state, event, context);
     context->decision->because = row->because;
     if (row->next != STATE_KEEP)
         status->due_us = 0;
@@ -105,20 +107,6 @@ void machine_step_event(struct context *context, int step, enum step_event event
     context->step = outer;
 }
 
-static MACHINE_ROWS struct saga_row *find_saga_row(const struct context *context,
-                                                   enum saga_event event)
-{
-    size_t count;
-    MACHINE_ROWS struct saga_row *rows = saga_rows(&count);
-    uint32_t state = VALUE_BIT(context->instance->state);
-    for (size_t i = 0; i < count; i++) {
-        bool here = (rows[i].states & state) && (rows[i].events & VALUE_BIT(event));
-        if (here && (!rows[i].guard || rows[i].guard(context)))
-            return &rows[i];
-    }
-    return NULL;
-}
-
 /* An ended saga wants nothing more. */
 static void end(struct context *context)
 {
@@ -130,10 +118,10 @@ static void end(struct context *context)
 
 void machine_saga_event(struct context *context, enum saga_event event)
 {
-    MACHINE_ROWS struct saga_row *row = find_saga_row(context, event);
-    assert(row);
-    ROW_TAKEN(row);
     struct instance *instance = context->instance;
+    size_t count;
+    MACHINE_ROWS struct table_row *rows = saga_rows(&count);
+    MACHINE_ROWS struct table_row *row = find_row(rows, count, instance->state, event, context);
     bool found = event >= FOUND_FORWARD;
     const char *because = row->because;
     if (row->action)

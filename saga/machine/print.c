@@ -1,16 +1,14 @@
 /* print.c: the tables as mermaid state diagrams. */
 #include "saga/machine/table.h"
 
-/* The rows of either table, as far as a drawing needs them. */
+/* One of the two tables. */
 struct drawing {
-    size_t state_count;
-    int first_state;
-    uint32_t ended;
+    MACHINE_ROWS struct table_row *rows;
+    size_t row_count;
+    int state_count, event_count;
+    uint32_t ended; /* states */
     const char *(*state_name)(int state);
     const char *(*event_name)(int event);
-    int event_count;
-    /* The events by which a row leads from one state to another. */
-    uint32_t (*events)(int from, int to);
 };
 
 static const char *step_name(int state)
@@ -33,34 +31,20 @@ static const char *saga_event(int event)
     return saga_event_name((enum saga_event)event);
 }
 
-static uint32_t step_events(int from, int to)
+/* The events by which a row leads from one state to another. */
+static uint32_t events_between(const struct drawing *drawing, int from, int to)
 {
-    size_t count;
-    MACHINE_ROWS struct step_row *rows = step_rows(&count);
     uint32_t events = 0;
-    for (size_t i = 0; i < count; i++) {
-        if ((rows[i].states & VALUE_BIT(from)) && rows[i].next == to)
-            events |= rows[i].events;
-    }
-    return events;
-}
-
-static uint32_t saga_events(int from, int to)
-{
-    size_t count;
-    MACHINE_ROWS struct saga_row *rows = saga_rows(&count);
-    uint32_t events = 0;
-    /* The last row, of what cannot be, would lead from everywhere to STUCK. */
-    for (size_t i = 0; i + 1 < count; i++) {
-        if ((rows[i].states & VALUE_BIT(from)) && rows[i].next == to)
-            events |= rows[i].events;
+    for (size_t i = 0; i < drawing->row_count; i++) {
+        if ((drawing->rows[i].states & VALUE_BIT(from)) && drawing->rows[i].next == to)
+            events |= drawing->rows[i].events;
     }
     return events;
 }
 
 static void print_edge(const struct drawing *drawing, int from, int to, FILE *out)
 {
-    uint32_t events = drawing->events(from, to);
+    uint32_t events = events_between(drawing, from, to);
     if (events == 0 || from == to)
         return;
     fprintf(out, "    %s --> %s: ", drawing->state_name(from), drawing->state_name(to));
@@ -76,9 +60,9 @@ static void print_edge(const struct drawing *drawing, int from, int to, FILE *ou
 
 static void print_drawing(const struct drawing *drawing, FILE *out)
 {
-    int count = (int)drawing->state_count;
+    int count = drawing->state_count;
     fprintf(out, "```mermaid\nstateDiagram-v2\n    direction LR\n    [*] --> %s\n",
-            drawing->state_name(drawing->first_state));
+            drawing->state_name(0));
     for (int from = 0; from < count; from++) {
         for (int to = 0; to < count; to++)
             print_edge(drawing, from, to, out);
@@ -92,10 +76,18 @@ static void print_drawing(const struct drawing *drawing, FILE *out)
 
 void machine_print_mermaid(FILE *out)
 {
-    const struct drawing saga = {SAGA_STATE_COUNT, SAGA_RUNNING,     SAGA_STATES_ENDED, saga_name,
-                                 saga_event,       SAGA_EVENT_COUNT, saga_events};
-    const struct drawing step = {STEP_STATE_COUNT, STEP_WAITING,     0,          step_name,
-                                 step_event,       STEP_EVENT_COUNT, step_events};
+    struct drawing saga = {.state_count = SAGA_STATE_COUNT,
+                           .event_count = SAGA_EVENT_COUNT,
+                           .ended = SAGA_STATES_ENDED,
+                           .state_name = saga_name,
+                           .event_name = saga_event};
+    struct drawing step = {.state_count = STEP_STATE_COUNT,
+                           .event_count = STEP_EVENT_COUNT,
+                           .state_name = step_name,
+                           .event_name = step_event};
+    saga.rows = saga_rows(&saga.row_count);
+    saga.row_count--; /* the last is of what cannot be, and would lead from everywhere to STUCK */
+    step.rows = step_rows(&step.row_count);
     fprintf(out, "A saga:\n\n");
     print_drawing(&saga, out);
     fprintf(out, "\nA step:\n\n");

@@ -199,7 +199,7 @@ static void contradiction(struct context *context)
 
 /* A table is read by its columns. */
 /* clang-format off */
-static MACHINE_ROWS struct saga_row rows[] = {
+static MACHINE_ROWS struct table_row rows[] = {
     /* A cancel. */
     ROW(LIVE, E(CANCEL), pivot_passed,    refuse, STATE_KEEP, "its pivot has passed: it can only be completed"),
     ROW(LIVE, E(CANCEL), aborting,        ignore, STATE_KEEP, "it is being undone already"),
@@ -267,7 +267,7 @@ static MACHINE_ROWS struct saga_row rows[] = {
 };
 /* clang-format on */
 
-MACHINE_ROWS struct saga_row *saga_rows(size_t *ret_count)
+MACHINE_ROWS struct table_row *saga_rows(size_t *ret_count)
 {
     *ret_count = sizeof(rows) / sizeof(rows[0]);
     return rows;

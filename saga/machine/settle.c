@@ -143,10 +143,10 @@ static uint64_t may_be_undone(const struct plan *plan, const struct instance *in
 }
 
 static MACHINE_ROWS struct settle_rule rules[] = {
-    {ON_ABORT, must_end, "the saga aborts: nothing that is not in flight is sent any more"},
-    {ON_RUN, may_start, "all before it have passed"},
-    {ON_RELEASE, held_back, "the saga is not held (any more)"},
-    {ON_UNDO, may_be_undone, "everything is settled, and what depended on it is undone"},
+    {ON_ABORT, must_end},
+    {ON_RUN, may_start},
+    {ON_RELEASE, held_back},
+    {ON_UNDO, may_be_undone},
 };
 
 MACHINE_ROWS struct settle_rule *settle_rules(size_t *ret_count)

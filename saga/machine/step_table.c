@@ -356,7 +356,7 @@ static void violation(struct context *context)
 
 /* A table is read by its columns. */
 /* clang-format off */
-static MACHINE_ROWS struct step_row rows[] = {
+static MACHINE_ROWS struct table_row rows[] = {
     /* It starts. */
     ROW(S(WAITING), E(RUN), is_timer,  park, STEP_PARKED, "all before it have passed; its time runs"),
     ROW(S(WAITING), E(RUN), is_signal, park, STEP_PARKED, "all before it have passed; it waits for its signal"),
@@ -502,7 +502,7 @@ static MACHINE_ROWS struct step_row rows[] = {
 };
 /* clang-format on */
 
-MACHINE_ROWS struct step_row *step_rows(size_t *ret_count)
+MACHINE_ROWS struct table_row *step_rows(size_t *ret_count)
 {
     *ret_count = sizeof(rows) / sizeof(rows[0]);
     return rows;

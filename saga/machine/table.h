@@ -109,25 +109,13 @@ typedef void action_function(struct context *context);
 
 #define STATE_KEEP (-1)
 
-struct step_row {
-    uint32_t states; /* bit per enum step_state */
-    uint32_t events; /* bit per enum step_event */
+/* Of both tables. */
+struct table_row {
+    uint32_t states; /* bit per enum step_state, enum saga_state */
+    uint32_t events; /* bit per enum step_event, enum saga_event */
     guard_function *guard;
     action_function *action;
-    int next; /* enum step_state or STATE_KEEP */
-    const char *because;
-    const char *guard_name;
-#ifdef SAGAPOST_MACHINE_TESTED
-    unsigned long taken;
-#endif
-};
-
-struct saga_row {
-    uint32_t states; /* bit per enum saga_state */
-    uint32_t events; /* bit per enum saga_event */
-    guard_function *guard;
-    action_function *action;
-    int next; /* enum saga_state or STATE_KEEP */
+    int next; /* a state, or STATE_KEEP */
     const char *because;
     const char *guard_name;
 #ifdef SAGAPOST_MACHINE_TESTED
@@ -141,11 +129,10 @@ struct settle_rule {
     enum step_event event;
     uint64_t (*which)(const struct plan *plan, const struct instance *instance,
                       const struct facts *facts);
-    const char *because;
 };
 
-MACHINE_ROWS struct step_row *step_rows(size_t *ret_count);
-MACHINE_ROWS struct saga_row *saga_rows(size_t *ret_count);
+MACHINE_ROWS struct table_row *step_rows(size_t *ret_count);
+MACHINE_ROWS struct table_row *saga_rows(size_t *ret_count);
 MACHINE_ROWS struct settle_rule *settle_rules(size_t *ret_count);
 
 /* machine.c: the driver. */

@@ -301,8 +301,7 @@ void explore(struct explorer *explorer, const struct plan *plan,
     memset(ret_exploration, 0, sizeof(*ret_exploration));
     memset(explorer->slots, 0, explorer->slot_count * sizeof(*explorer->slots));
     explorer->node_count = 0;
-    const char *why;
-    world_start(plan, options, &first, &why);
+    const char *why = world_start(plan, &first);
     struct world_key key = world_pack(plan, &first);
     visit(explorer, &key, 0);
     if (why)

@@ -17,10 +17,10 @@
 #define STEPS(name) VALUE_BIT(STEP_##name)
 
 /* The row of a state and an event whose `because` begins so. */
-static struct step_row *step_row(enum step_state state, enum step_event event, const char *because)
+static struct table_row *step_row(enum step_state state, enum step_event event, const char *because)
 {
     size_t count;
-    struct step_row *rows = step_rows(&count);
+    struct table_row *rows = step_rows(&count);
     for (size_t i = 0; i < count; i++) {
         if ((rows[i].states & VALUE_BIT(state)) && (rows[i].events & VALUE_BIT(event)) &&
             strncmp(rows[i].because, because, strlen(because)) == 0)
@@ -130,14 +130,14 @@ static void doubt_is_guessed(void)
 
 static void silence_is_taken_for_no(void)
 {
-    struct step_row *row = step_row(STEP_SENT, ON_DUE, "no outcome, and out of attempts: its");
+    struct table_row *row = step_row(STEP_SENT, ON_DUE, "no outcome, and out of attempts: its");
     row->next = STEP_FAILED;
     row->action = NULL;
 }
 
 static void abort_forgets_earlier_attempts(void)
 {
-    struct step_row *row = step_row(STEP_RETRY_WAIT, ON_ABORT, "the saga aborts; an earlier");
+    struct table_row *row = step_row(STEP_RETRY_WAIT, ON_ABORT, "the saga aborts; an earlier");
     row->next = STEP_CANCELLED;
     row->action = NULL;
 }
@@ -145,7 +145,7 @@ static void abort_forgets_earlier_attempts(void)
 static void late_answers_are_not_heard(void)
 {
     size_t count;
-    struct step_row *rows = step_rows(&count);
+    struct table_row *rows = step_rows(&count);
     for (size_t i = 0; i < count; i++) {
         if ((rows[i].events & VALUE_BIT(ON_DONE)) && rows[i].next == STEP_SUCCEEDED)
             rows[i].states &= ~STEPS(UNKNOWN);
@@ -156,7 +156,7 @@ static void late_answers_are_not_heard(void)
 static void a_retriable_is_probed(void)
 {
     step_row(STEP_SENT, ON_DUE, "no outcome, and out of attempts")->events &= ~VALUE_BIT(ON_DUE);
-    struct step_row *row = step_row(STEP_SENT, ON_LATER, "no outcome, and out of attempts");
+    struct table_row *row = step_row(STEP_SENT, ON_LATER, "no outcome, and out of attempts");
     row->states = 0; /* the read-only one */
     row = step_row(STEP_SENT, ON_DUE, "no outcome, and out of attempts");
     if (row->next == STEP_UNKNOWN)
@@ -179,7 +179,7 @@ static void refusal_keeps_the_round(void)
 static void the_pivot_is_tried_again_after_a_cancel(void)
 {
     step_row(STEP_SENT, ON_DUE, "no outcome and no further attempt")->states = 0;
-    struct step_row *row = step_row(STEP_SENT, ON_STOP_PIVOT, "no further attempt");
+    struct table_row *row = step_row(STEP_SENT, ON_STOP_PIVOT, "no further attempt");
     row->states &= ~STEPS(SENT);
 }
 
@@ -297,14 +297,14 @@ static const char *walk_all(struct explorer *explorer)
 #define ROWS_MAX 256
 
 struct tables {
-    struct step_row steps[ROWS_MAX];
+    struct table_row steps[ROWS_MAX];
     struct settle_rule rules[ROWS_MAX];
 };
 
 static void copy_tables(struct tables *tables, bool back)
 {
     size_t count;
-    struct step_row *rows = step_rows(&count);
+    struct table_row *rows = step_rows(&count);
     assert_true(count <= ROWS_MAX);
     memcpy(back ? rows : tables->steps, back ? tables->steps : rows, count * sizeof(*rows));
     struct settle_rule *rules = settle_rules(&count);

@@ -11,50 +11,22 @@
 
 #include <cmocka.h>
 
-/* Both tables, seen alike. */
-struct view {
-    uint32_t states, events;
-    bool has_guard;
-    int next;
-    const char *because;
-};
-
 #define ROWS_MAX 256
-
-static size_t step_view(struct view *view)
-{
-    size_t count;
-    MACHINE_ROWS struct step_row *rows = step_rows(&count);
-    assert_true(count <= ROWS_MAX);
-    for (size_t i = 0; i < count; i++)
-        view[i] = (struct view){rows[i].states, rows[i].events, rows[i].guard != NULL, rows[i].next,
-                                rows[i].because};
-    return count;
-}
-
-static size_t saga_view(struct view *view)
-{
-    size_t count;
-    MACHINE_ROWS struct saga_row *rows = saga_rows(&count);
-    assert_true(count <= ROWS_MAX);
-    for (size_t i = 0; i < count; i++)
-        view[i] = (struct view){rows[i].states, rows[i].events, rows[i].guard != NULL, rows[i].next,
-                                rows[i].because};
-    return count;
-}
 
 /* Each pair has a row without a guard, so that one is always found; and each row is the first that
  * is asked for at least one of its pairs, or no event could ever take it. */
-static void check_coverage(const struct view *view, size_t count, int states, int events)
+static void check_coverage(MACHINE_ROWS struct table_row *rows, size_t count, int states,
+                           int events)
 {
     bool used[ROWS_MAX] = {false};
+    assert_true(count <= ROWS_MAX);
     for (int state = 0; state < states; state++) {
         for (int event = 0; event < events; event++) {
             bool closed = false;
             for (size_t i = 0; i < count && !closed; i++) {
-                bool here = (view[i].states >> state & 1) && (view[i].events >> event & 1);
+                bool here = (rows[i].states >> state & 1) && (rows[i].events >> event & 1);
                 used[i] = used[i] || here;
-                closed = here && !view[i].has_guard;
+                closed = here && !rows[i].guard;
             }
             if (!closed)
                 fail_msg("state %d, event %d: no row without a guard", state, event);
@@ -62,17 +34,18 @@ static void check_coverage(const struct view *view, size_t count, int states, in
     }
     for (size_t i = 0; i < count; i++) {
         if (!used[i])
-            fail_msg("row %zu (\"%s\") is hidden by those before it", i, view[i].because);
+            fail_msg("row %zu (\"%s\") is hidden by those before it", i, rows[i].because);
     }
 }
 
-static void check_reachable(const struct view *view, size_t count, int first, int states)
+static void check_reachable(MACHINE_ROWS struct table_row *rows, size_t count, int first,
+                            int states)
 {
     uint32_t reached = VALUE_BIT(first);
     for (int pass = 0; pass < states; pass++) {
         for (size_t i = 0; i < count; i++) {
-            if ((view[i].states & reached) && view[i].next != STATE_KEEP)
-                reached |= VALUE_BIT(view[i].next);
+            if ((rows[i].states & reached) && rows[i].next != STATE_KEEP)
+                reached |= VALUE_BIT(rows[i].next);
         }
     }
     assert_int_equal(reached, VALUE_BIT(states) - 1);
@@ -81,37 +54,37 @@ static void check_reachable(const struct view *view, size_t count, int first, in
 static void step_table_is_covered(void **state)
 {
     (void)state;
-    struct view view[ROWS_MAX];
-    size_t count = step_view(view);
-    check_coverage(view, count, STEP_STATE_COUNT, STEP_EVENT_COUNT);
-    check_reachable(view, count, STEP_WAITING, STEP_STATE_COUNT);
+    size_t count;
+    MACHINE_ROWS struct table_row *rows = step_rows(&count);
+    check_coverage(rows, count, STEP_STATE_COUNT, STEP_EVENT_COUNT);
+    check_reachable(rows, count, STEP_WAITING, STEP_STATE_COUNT);
 }
 
 static void saga_table_is_covered(void **state)
 {
     (void)state;
-    struct view view[ROWS_MAX];
-    size_t count = saga_view(view);
-    check_coverage(view, count, SAGA_STATE_COUNT, SAGA_EVENT_COUNT);
-    check_reachable(view, count, SAGA_RUNNING, SAGA_STATE_COUNT);
+    size_t count;
+    MACHINE_ROWS struct table_row *rows = saga_rows(&count);
+    check_coverage(rows, count, SAGA_STATE_COUNT, SAGA_EVENT_COUNT);
+    check_reachable(rows, count, SAGA_RUNNING, SAGA_STATE_COUNT);
 }
 
 static void rows_stay_within_their_enums(void **state)
 {
     (void)state;
-    struct view view[ROWS_MAX];
-    size_t count = step_view(view);
+    size_t count;
+    MACHINE_ROWS struct table_row *rows = step_rows(&count);
     for (size_t i = 0; i < count; i++) {
-        assert_int_equal(view[i].states & ~STEP_STATES_ALL, 0);
-        assert_int_equal(view[i].events & ~STEP_EVENTS_ALL, 0);
-        assert_in_range(view[i].next + 1, 0, STEP_STATE_COUNT);
-        assert_true(strlen(view[i].because) > 0);
+        assert_int_equal(rows[i].states & ~STEP_STATES_ALL, 0);
+        assert_int_equal(rows[i].events & ~STEP_EVENTS_ALL, 0);
+        assert_in_range(rows[i].next + 1, 0, STEP_STATE_COUNT);
+        assert_true(strlen(rows[i].because) > 0);
     }
-    count = saga_view(view);
+    rows = saga_rows(&count);
     for (size_t i = 0; i < count; i++) {
-        assert_int_equal(view[i].states & ~SAGA_STATES_ALL, 0);
-        assert_in_range(view[i].next + 1, 0, SAGA_STATE_COUNT);
-        assert_true(strlen(view[i].because) > 0);
+        assert_int_equal(rows[i].states & ~SAGA_STATES_ALL, 0);
+        assert_in_range(rows[i].next + 1, 0, SAGA_STATE_COUNT);
+        assert_true(strlen(rows[i].because) > 0);
     }
 }
 

@@ -157,8 +157,8 @@ static bool report_row(const char *because, const char *guard, unsigned long tak
 static int report_rows(void)
 {
     size_t step_count, saga_count;
-    const struct step_row *steps = step_rows(&step_count);
-    const struct saga_row *sagas = saga_rows(&saga_count);
+    const struct table_row *steps = step_rows(&step_count);
+    const struct table_row *sagas = saga_rows(&saga_count);
     int missed = 0;
     for (size_t i = 0; i < step_count; i++)
         missed += report_row(steps[i].because, steps[i].guard_name, steps[i].taken);

@@ -486,17 +486,14 @@ static const char *send(const struct plan *plan, struct world *world,
     return broken;
 }
 
-void world_start(const struct plan *plan, const struct world_options *options,
-                 struct world *ret_world, const char **ret_broken)
+const char *world_start(const struct plan *plan, struct world *ret_world)
 {
     static struct machine_decision decision;
-    (void)options;
     memset(ret_world, 0, sizeof(*ret_world));
     machine_start(plan, &ret_world->instance, NOW, &decision);
-    *ret_broken = send(plan, ret_world, &decision, -1, false);
+    const char *broken = send(plan, ret_world, &decision, -1, false);
     forget_time(plan, &ret_world->instance);
-    if (!*ret_broken)
-        *ret_broken = check_state(plan, ret_world);
+    return broken ? broken : check_state(plan, ret_world);
 }
 
 static const char *check_unchanged(const struct plan *plan, const struct world *before,

@@ -75,8 +75,8 @@ struct refusal {
     int command; /* index in the decision */
 };
 
-void world_start(const struct plan *plan, const struct world_options *options,
-                 struct world *ret_world, const char **ret_broken);
+/* Returns NULL, or what is wrong. */
+const char *world_start(const struct plan *plan, struct world *ret_world);
 
 /* Everything that can happen next. */
 int world_moves(const struct plan *plan, const struct world *world,
