@@ -114,7 +114,8 @@ void fake_say(struct fake *fake)
     sem_post(&fake->to_test);
 }
 
-void fake_accept(struct fake *fake)
+/* False when the listener was shut, or nobody came. */
+static bool try_accept(struct fake *fake)
 {
     struct timeval limit = {.tv_sec = LIMIT_S};
     int one = 1;
@@ -123,10 +124,17 @@ void fake_accept(struct fake *fake)
     setsockopt(fake->listen_fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     fake->fd = accept(fake->listen_fd, NULL, NULL);
     if (fake->fd < 0)
-        fake_fail(fake, "nobody connected");
+        return false;
     setsockopt(fake->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     setsockopt(fake->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     setsockopt(fake->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    return true;
+}
+
+void fake_accept(struct fake *fake)
+{
+    if (!try_accept(fake))
+        fake_fail(fake, "nobody connected");
     if (!fake->tls)
         return;
     fake->ssl = SSL_new(fake->tls);
@@ -142,7 +150,7 @@ static ssize_t take(struct fake *fake, void *bytes, size_t count)
     return recv(fake->fd, bytes, count, 0);
 }
 
-static void read_all(struct fake *fake, void *bytes, size_t count)
+static bool try_read_all(struct fake *fake, void *bytes, size_t count)
 {
     uint8_t *at = bytes;
 
@@ -150,20 +158,28 @@ static void read_all(struct fake *fake, void *bytes, size_t count)
         ssize_t got = take(fake, at, count);
 
         if (got <= 0)
-            fake_fail(fake, got ? "a read failed or waited too long" : "the session hung up");
+            return false;
         at += got;
         count -= (size_t)got;
     }
+    return true;
 }
 
-void fake_read(struct fake *fake)
+static void read_all(struct fake *fake, void *bytes, size_t count)
+{
+    if (!try_read_all(fake, bytes, count))
+        fake_fail(fake, "the session hung up or waited too long");
+}
+
+bool fake_try_read(struct fake *fake)
 {
     struct fake_frame *frame = &fake->frame;
     uint8_t start[7], end;
     uint32_t method, bytes;
     uint16_t channel;
 
-    read_all(fake, start, sizeof(start));
+    if (!try_read_all(fake, start, sizeof(start)))
+        return false;
     memcpy(&channel, start + 1, sizeof(channel));
     memcpy(&bytes, start + 3, sizeof(bytes));
     frame->type = start[0];
@@ -172,14 +188,21 @@ void fake_read(struct fake *fake)
     frame->method = 0;
     if (frame->bytes > sizeof(frame->payload))
         fake_fail(fake, "a frame larger than agreed: the stream is out of step");
-    read_all(fake, frame->payload, frame->bytes);
-    read_all(fake, &end, 1);
+    if (!try_read_all(fake, frame->payload, frame->bytes) || !try_read_all(fake, &end, 1))
+        return false;
     if (end != AMQP_FRAME_END)
         fake_fail(fake, "a frame without its end: the stream is out of step");
     if (frame->type == AMQP_FRAME_METHOD) {
         memcpy(&method, frame->payload, sizeof(method));
         frame->method = be32toh(method);
     }
+    return true;
+}
+
+void fake_read(struct fake *fake)
+{
+    if (!fake_try_read(fake))
+        fake_fail(fake, "the session hung up or waited too long");
 }
 
 void fake_expect(struct fake *fake, int channel, uint32_t method)
@@ -404,4 +427,81 @@ void fake_goodbye(struct fake *fake)
     fake_expect(fake, 0, AMQP_CONNECTION_CLOSE_METHOD);
     fake_send(fake, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
     fake_expect_eof(fake);
+}
+
+/* ---- a broker that does everything it is asked ---- */
+
+/* Answers the method that was read last; false after connection.close. */
+static bool answer(struct fake *f, uint64_t *published)
+{
+    amqp_connection_open_ok_t open_ok = {.known_hosts = amqp_empty_bytes};
+    amqp_channel_open_ok_t channel_ok = {.channel_id = amqp_empty_bytes};
+    amqp_queue_declare_ok_t queue_ok = {.queue = amqp_cstring_bytes("q")};
+    amqp_basic_consume_ok_t consume_ok = {.consumer_tag = amqp_cstring_bytes("c")};
+    amqp_connection_tune_t tune = {
+        .channel_max = 10, .frame_max = f->frame_max, .heartbeat = f->heartbeat_s};
+    char nothing[64] = {0}; /* the arguments of a method that has none */
+
+    switch (f->frame.method) {
+    case AMQP_CONNECTION_START_OK_METHOD:
+        fake_send(f, 0, AMQP_CONNECTION_TUNE_METHOD, &tune);
+        break;
+    case AMQP_CONNECTION_OPEN_METHOD:
+        fake_send(f, 0, AMQP_CONNECTION_OPEN_OK_METHOD, &open_ok);
+        break;
+    case AMQP_CONNECTION_CLOSE_METHOD:
+        fake_send(f, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, nothing);
+        return false;
+    case AMQP_CHANNEL_OPEN_METHOD:
+        if (f->frame.channel == 1)
+            *published = 0;
+        fake_send(f, f->frame.channel, AMQP_CHANNEL_OPEN_OK_METHOD, &channel_ok);
+        break;
+    case AMQP_QUEUE_DECLARE_METHOD:
+        fake_send(f, f->frame.channel, AMQP_QUEUE_DECLARE_OK_METHOD, &queue_ok);
+        break;
+    case AMQP_BASIC_CONSUME_METHOD:
+        fake_send(f, 1, AMQP_BASIC_CONSUME_OK_METHOD, &consume_ok);
+        fake_deliver(f, 1, "hello");
+        break;
+    case AMQP_CHANNEL_CLOSE_METHOD:
+    case AMQP_CONFIRM_SELECT_METHOD:
+    case AMQP_EXCHANGE_DECLARE_METHOD:
+    case AMQP_QUEUE_BIND_METHOD:
+    case AMQP_BASIC_QOS_METHOD:
+        fake_send(f, f->frame.channel, f->frame.method + 1, nothing); /* its -ok */
+        break;
+    case AMQP_BASIC_PUBLISH_METHOD:
+        fake_send_ack(f, ++*published, false);
+        break;
+    default: /* tune-ok, acknowledgements, content, heartbeats */
+        break;
+    }
+    return true;
+}
+
+static void serve_connection(struct fake *fake)
+{
+    amqp_connection_start_t start = {.version_minor = 9,
+                                     .mechanisms = amqp_cstring_bytes("PLAIN"),
+                                     .locales = amqp_cstring_bytes("en_US")};
+    uint64_t published = 0;
+    uint8_t header[8];
+
+    if (!try_read_all(fake, header, sizeof(header)))
+        return;
+    fake_send(fake, 0, AMQP_CONNECTION_START_METHOD, &start);
+    while (fake_try_read(fake) && answer(fake, &published))
+        ;
+}
+
+void fake_serve(struct fake *fake)
+{
+    while (try_accept(fake))
+        serve_connection(fake);
+}
+
+void fake_end(struct fake *fake)
+{
+    shutdown(fake->listen_fd, SHUT_RDWR);
 }

@@ -70,7 +70,12 @@ void fake_send_ack(struct fake *fake, uint64_t tag, bool multiple);
 void fake_send_close(struct fake *fake, int channel, int code, const char *text);
 void fake_deliver(struct fake *fake, uint64_t tag, const char *body);
 void fake_close(struct fake *fake);
-void fake_reset(struct fake *fake); /* RST */
+void fake_reset(struct fake *fake);    /* RST */
+bool fake_try_read(struct fake *fake); /* false at the end */
+/* A script of its own: one connection after the other, whatever is asked is done, each publish is
+ * confirmed, each consumer gets one message; until fake_end. */
+void fake_serve(struct fake *fake);
+void fake_end(struct fake *fake);
 /* The good end: connection.close from the session, answered. */
 void fake_goodbye(struct fake *fake);
 

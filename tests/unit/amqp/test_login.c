@@ -155,11 +155,6 @@ static void bad_beginnings(struct fake *f)
     fake_expect(f, 1, AMQP_CHANNEL_OPEN_METHOD);
     fake_reset(f);
 
-    f->frame_max = 512; /* less than the specification allows */
-    fake_accept(f);
-    fake_login(f);
-    fake_expect_eof(f);
-
     f->frame_max = 4096;
     good_end(f);
 }
@@ -170,7 +165,7 @@ static void test_tries_again_after_any_bad_beginning(void **state)
     begin(bad_beginnings);
     recorder_start(&recorder);
     recorder_wait(&recorder, recorder.ups == 1);
-    assert_int_equal(recorder.downs, 7);
+    assert_int_equal(recorder.downs, 6);
     assert_int_equal(recorder.channel_downs, 0);
     finish();
 }
