@@ -116,9 +116,10 @@ def test_backend_of_the_relay_terminated(place, daemons, consumer, writers):
     load = writers()
     for _ in range(5):
         load.wait_written(load.written + 200)
-        assert place.value(
+        terminate = (
             "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'outbox-relay%%' and datname = current_database()"
         )
+        wait_until(lambda: place.value(terminate) > 0, 30, "the relay has a connection")  # noqa: B023
         daemon.wait_ready(60)
     load.stop()
     ledger.check(place, consumer, repeated_most=5 * WINDOW)
