@@ -3,6 +3,7 @@
 #include "saga/machine/table.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 void machine_ignore(struct context *context)
@@ -71,7 +72,8 @@ static void explain(struct context *context, const struct plan_step *step, enum 
 /* The first row for this state and event whose guard holds. tests/machine proves that there is one
  * for each pair. */
 static MACHINE_ROWS struct table_row *find_row(MACHINE_ROWS struct table_row *rows, size_t count,
-                                               int state, int event, const struct context *context)
+                                               unsigned state, unsigned event,
+                                               const struct context *context)
 {
     for (size_t i = 0; i < count; i++) {
         bool here = (rows[i].states & VALUE_BIT(state)) && (rows[i].events & VALUE_BIT(event));
@@ -80,8 +82,7 @@ static MACHINE_ROWS struct table_row *find_row(MACHINE_ROWS struct table_row *ro
             return &rows[i];
         }
     }
-    assert(!"a pair without a row");
-    return NULL;
+    abort();
 }
 
 void machine_step_event(struct context *context, int step, enum step_event event)
