@@ -90,7 +90,6 @@ begin
         raise exception 'only the owner of % may register, replace or remove it as the handler of %', foreign_function,
             coalesce(new.action, old.action) using errcode = 'SG211';
     end if;
-    perform pg_notify('saga_handler', ''); -- workers consume what they have handlers for
     return coalesce(new, old);
 end
 $$;
@@ -198,9 +197,11 @@ create type saga.batch_command as (
 
 -- Reads a batch and puts it into the order in which it is to run: by the value of the handler's `lock`, so that two workers lock the same
 -- rows in the same order. Commands to one step (repeated, or its action and its undo) take turns: the later sees what the earlier wrote.
-create function saga.read_batch(commands jsonb[], actions text[]) returns setof saga.batch_command
-language sql stable
+create function saga.read_batch(commands jsonb[], actions text[]) returns saga.batch_command[]
+language plpgsql volatile set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
+begin
+    return array(
     with command as materialized (
         select u.ordinal::integer as ordinal, u.command, p.problem, coalesce(u.action, u.command -> 'saga' ->> 'action') as action,
                case when p.problem is null then
@@ -208,7 +209,7 @@ as $$
                     coalesce((u.command -> 'saga' ->> 'element')::integer, 0), u.command -> 'saga' ->> 'operation',
                     (u.command -> 'saga' ->> 'round')::integer)::saga.identity end as who
         from unnest(commands, actions) with ordinality u (command, action, ordinal)
-        cross join lateral (select saga.command_problem(u.command) as problem) p
+        cross join lateral (select saga.command_problem(u.command) as problem offset 0) p -- computed once
     ), handler as materialized (
         select h.action, h.lock,
                case when to_regprocedure(h.function) is not null then 'select ' || regexp_replace(h.function, '\(jsonb\)$', '($1)') end as call,
@@ -217,18 +218,19 @@ as $$
         from saga.handler h
         where h.action = any (array(select distinct c.action from command c))
     )
-    select c.ordinal, c.command, c.problem, c.who, h.call, h.search_path,
-           c.turn > 1
-           or coalesce((select o.outcome <> 'failed' or o.round >= (c.who).round from saga.outcome o
-                        where o.saga_id = (c.who).saga_id and o.step = (c.who).step and o.element = (c.who).element
-                          and o.operation = (c.who).operation
-                        limit 1), false), -- LIMIT: by the index, also when it was planned for an empty table
-           c.turn
+    select (c.ordinal, c.command, c.problem, c.who, h.call, h.search_path,
+            c.turn > 1
+            or coalesce((select o.outcome <> 'failed' or o.round >= (c.who).round from saga.outcome o
+                         where o.saga_id = (c.who).saga_id and o.step = (c.who).step and o.element = (c.who).element
+                           and o.operation = (c.who).operation
+                         limit 1), false), -- LIMIT: by the index, also when it was planned for an empty table
+            c.turn)::saga.batch_command
     from (select r.*, row_number() over (partition by (r.who).saga_id, (r.who).step, (r.who).element
                                          order by (r.who).operation, (r.who).round, r.ordinal)::integer as turn
           from command r) c
     left join handler h on h.action = c.action
-    order by c.turn, jsonb_path_query_first(c.command -> 'input', h.lock, '{}', true)::text collate "C" nulls first, c.who, c.ordinal
+    order by c.turn, jsonb_path_query_first(c.command -> 'input', h.lock, '{}', true)::text collate "C" nulls first, c.who, c.ordinal);
+end
 $$;
 
 -- Runs a handler in a savepoint. state: the SQLSTATE it raised, in which case nothing of what it did is left; why: the same for the reply.
@@ -350,13 +352,14 @@ $$;
 -- SECURITY INVOKER: handlers run with the rights of who calls this.
 create function saga.execute_batch(commands jsonb[], actions text[] default null)
 returns table (ordinal integer, verdict text, outcome text, error text)
-language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
-    set enable_seqscan = off set jit = off
+language plpgsql volatile set search_path = pg_catalog, pg_temp -- and no other SET: the handlers would have it too
 as $$
-#variable_conflict use_column
 declare
     tries     integer := 0;
     decisions saga.decision[];
+    done      saga.decision;
+    replies   jsonb[] := '{}';
+    queued    integer;
 begin
     perform saga.require_read_committed();
     loop
@@ -371,8 +374,17 @@ begin
             end if;
         end;
     end loop;
-    perform saga.queue_replies(array(select d.reply from unnest(decisions) d where d.reply is not null));
-    return query select d.ordinal, d.verdict, d.reply ->> 'outcome', d.error from unnest(decisions) d;
+    foreach done in array decisions loop
+        if done.reply is not null then
+            replies := replies || done.reply;
+        end if;
+        ordinal := done.ordinal;
+        verdict := done.verdict;
+        outcome := done.reply ->> 'outcome';
+        error := done.error;
+        return next;
+    end loop;
+    queued := saga.queue_replies(replies);
 end
 $$;
 comment on function saga.execute_batch is 'Runs a batch of commands by their SQL handlers and queues the replies; for saga-worker.';
@@ -391,10 +403,11 @@ declare
     done      saga.decision;
     c         saga.batch_command;
     turn      integer := 1;
+    written   integer;
 begin
-    for c in select * from saga.read_batch(commands, actions) loop
+    foreach c in array saga.read_batch(commands, actions) loop
         if c.turn > turn then
-            perform saga.write_batch(to_write);
+            written := saga.write_batch(to_write);
             to_write := '{}';
             turn := c.turn;
         end if;
@@ -413,18 +426,21 @@ begin
         end if;
         decisions := decisions || done;
     end loop;
-    perform saga.write_batch(to_write);
+    written := saga.write_batch(to_write);
     return decisions;
 end
 $$;
 
-create function saga.write_batch(verdicts saga.verdict[]) returns void
+create function saga.write_batch(verdicts saga.verdict[]) returns integer
 language plpgsql volatile
 as $$
+declare
+    written integer := saga.write_outcomes(verdicts);
 begin
-    if saga.write_outcomes(verdicts) <> cardinality(verdicts) then
+    if written <> cardinality(verdicts) then
         raise exception using errcode = 'SG299', message = 'an outcome stands already';
     end if;
+    return written;
 end
 $$;
 

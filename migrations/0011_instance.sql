@@ -145,7 +145,7 @@ end
 $$;
 
 create function saga.timestamp_of(microseconds bigint) returns timestamptz
-language sql immutable
+language sql stable
 as $$ select timestamptz 'epoch' + microseconds * interval '1 microsecond' $$;
 
 -- False: the key was used before (it waits for a transaction that is using it now).

@@ -183,6 +183,13 @@ select is(output, '"once more"', 'a handler that was dropped and made anew is th
 drop function shop.own(jsonb);
 select results_eq($$ select batch(cmd('w5', more => '{"action": "p.own"}')) $$, $$ values ('1 execute transient no handler is registered for it') $$, 'a handler that was dropped');
 
+create function shop.planner(input jsonb) returns jsonb language sql as $$
+    select jsonb_agg(current_setting(s)) from unnest('{enable_seqscan,jit,plan_cache_mode,statement_timeout,lock_timeout}'::text[]) s $$;
+select saga.handle('p.planner', 'shop.planner');
+select batch(cmd('pl', more => '{"action": "p.planner"}'));
+select is(output, (select jsonb_agg(current_setting(s)) from unnest('{enable_seqscan,jit,plan_cache_mode,statement_timeout,lock_timeout}'::text[]) s), 'a handler has the settings of its session')
+from saga.outcome where step = 'pl';
+
 -- Isolation
 call session_open('one');
 call session_open('two');
