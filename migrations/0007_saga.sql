@@ -1,7 +1,7 @@
 -- part: saga
 -- Sagas: definitions as verified data, the running instances, and what operators want of them. Only saga-worker decides
--- (saga/machine); SQL starts instances and records intents. This file: the tables. 0008_template.sql: inputs; 0009_definition.sql:
--- define to publish; 0010_instance.sql: start and send; 0011_operator.sql: intents and views; 0012_rights.sql: who may do what.
+-- (saga/machine); SQL starts instances and records intents. This file: the tables. 0008_template.sql: inputs; 0009_definition.sql and 0010_publish.sql:
+-- define to publish; 0011_instance.sql: start and send; 0012_operator.sql: intents and views; 0013_saga_rights.sql: who may do what.
 
 create table saga.setting (
     only_row     boolean primary key default true check (only_row),
@@ -40,7 +40,7 @@ create table saga.draft_step (
     primary key (definition, name)
 );
 
--- Published versions: immutable (a trigger in 0009_definition.sql).
+-- Published versions: immutable (a trigger in 0010_publish.sql).
 --
 -- plan: {"definition", "version", "timeout_ms" | null, "events", "steps": [
 --          {"name", "action", "undo" | null, "participant", "kind", "via", "after": [index, ...], "timeout_ms" | null,

@@ -44,7 +44,10 @@ begin
         cross join saga.setting o
         -- LIMIT 1 leaves the planner no other way than a look into the index for each command. It plans once, perhaps when the tables are
         -- still empty, and would rather read them whole.
-        left join lateral (select r.definition_id, r.input, r.outputs from saga.instance r where r.id = c.saga_id limit 1) i on true
+        left join lateral (select r.definition_id, r.input, r.outputs from saga.instance r where r.id = c.saga_id
+                           union all -- a saga that has just ended may still have something to fence
+                           select e.definition_id, e.input, e.outputs from saga.ended e where e.id = c.saga_id
+                           limit 1) i on true
         left join lateral (select r.name, r.version from saga.definition r where r.id = i.definition_id limit 1) d on true
         left join lateral (select r.* from saga.definition_step r where r.definition_id = i.definition_id and r.step = c.step limit 1) s
             on true
@@ -129,7 +132,8 @@ begin
     from saga.definition_step s
     cross join saga.setting o
     cross join lateral saga.fill_template(s.input, start.input, '{}') f
-    where s.definition_id = plan.id and s.step = any (plan.root_steps) and s.via = 'command';
+    where s.definition_id = plan.id and s.step = any (plan.root_steps) and s.via = 'command'
+    order by s.step;
     return new_id;
 end
 $$;
