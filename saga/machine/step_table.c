@@ -12,6 +12,7 @@
  * identity, whatever round its answer names, and is never dropped. */
 #include "saga/machine/table.h"
 
+#include <assert.h>
 #include <math.h>
 
 static const struct plan_step *plan_step(const struct context *context)
@@ -160,6 +161,7 @@ static void arm(struct context *context, int64_t after_us)
 static void command(struct context *context, enum saga_operation operation, int round)
 {
     struct machine_decision *decision = context->decision;
+    assert(decision->command_count < MACHINE_COMMANDS_MAX); /* a step gets two at most */
     decision->commands[decision->command_count++] = (struct machine_command){
         .step = context->step,
         .operation = operation,
@@ -217,16 +219,21 @@ static void unsend(struct context *context)
     status(context)->attempt = 0;
 }
 
-/* Held, a probe is owed: PROBING without a timer. Its patience covers the pause after it too. */
-static void probe_again(struct context *context)
+/* The patience with a probe covers the pause after it too. */
+static void ask(struct context *context)
 {
-    status(context)->due_us = 0;
-    if (held(context))
-        return;
     status(context)->attempt++;
     arm(context,
         plan_step(context)->timeout_us + backoff_us(context, &plan_step(context)->undo_retry));
     command(context, OPERATION_PROBE, status(context)->round);
+}
+
+/* While the saga is held a probe is owed: PROBING without a timer. */
+static void probe_again(struct context *context)
+{
+    status(context)->due_us = 0;
+    if (!held(context))
+        ask(context);
 }
 
 static void probe(struct context *context)
@@ -247,18 +254,10 @@ static void ask_later(struct context *context)
 }
 
 /* A probe for its fence, by an operator's word: also while the saga is held. */
-static void fence_again(struct context *context)
-{
-    status(context)->attempt++;
-    arm(context,
-        plan_step(context)->timeout_us + backoff_us(context, &plan_step(context)->undo_retry));
-    command(context, OPERATION_PROBE, status(context)->round);
-}
-
 static void fence(struct context *context)
 {
     status(context)->attempt = 0;
-    fence_again(context);
+    ask(context);
 }
 
 static void fence_once(struct context *context)
@@ -405,7 +404,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(OPEN_ASKED,         E(EXPIRED), read_only,           NULL,        STEP_FAILED,  "its participant has forgotten it"),
     ROW(OPEN_ASKED,         E(EXPIRED), ALWAYS,              NULL,        STEP_UNKNOWN, "its participant has forgotten it"),
     ROW(NOT(OPEN_ASKED),    E(EXPIRED), ALWAYS,              ignore,      STATE_KEEP,   "late or repeated"),
-    ROW(S(SKIPPED),         E(DUE),     fence_attempts_left, fence_again, STATE_KEEP,   "skipped; its fence is sent again"),
+    ROW(S(SKIPPED),         E(DUE),     fence_attempts_left, ask,         STATE_KEEP,   "skipped; its fence is sent again"),
     ROW(S(SKIPPED),         E(DUE),     ALWAYS,              stop_asking, STATE_KEEP,   "skipped; nobody confirms its fence: the operator's word stands"),
 
     /* Timers and signals. */
