@@ -151,7 +151,8 @@ as $$
     from (select jsonb_object_agg(coalesce(v.key, ''), v.value) as found,
                  string_agg(v.path, ', ') filter (where v.value is null) as missing
           from (select h.hole ->> 'key' as key, h.hole ->> 'path' as path, saga.find_value(h.hole, input, outputs) as value
-                from jsonb_array_elements(template -> 'holes') h (hole)) v) f
+                from jsonb_array_elements(template -> 'holes') h (hole)
+                offset 0) v) f -- OFFSET: each is looked for once
 $$;
 
 -- The same for one template; a path that finds nothing is an error.
