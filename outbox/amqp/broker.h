@@ -2,19 +2,27 @@
  * publishes, confirms, consumes.
  *
  * Publish and consume on separate sessions: a broker that blocks publishers stops reading the whole
- * socket. rabbitmq-c does the handshake, TLS and reading; on plain TCP what goes out is encoded
- * into one buffer and sent non-blocking (TLS takes the library's own path). Opening is the only
- * time that blocks, within connect_timeout: on_up is called right after it, and inside on_up (only)
- * the broker_declare/bind/consume calls, which are request and answer, may be used.
+ * socket. rabbitmq-c does the handshake, TLS and reading; what goes out is encoded into one buffer
+ * and sent without blocking, before the loop sleeps. Opening is the only time that blocks, within
+ * connect_timeout for each answer: on_up is called right after it, and inside on_up (only) the
+ * broker_declare/bind/consume/exists calls, which are request and answer, may be used. What is
+ * published or acknowledged inside on_up goes out after it.
  *
  * on_down is called once per loss, with the reason: `why->amqp_code` holds the code when the broker
  * closed the channel or the connection, `channel_only` says that just the channel was lost. Every
  * unconfirmed tag and every unacknowledged delivery is then void. The session restores what was
- * lost (a channel at once, a connection after backoff with jitter) and calls on_up again; tags
- * start again at 1.
+ * lost and calls on_up again; tags start again at 1. A channel is reopened at once, after the third
+ * time without any confirm or delivery with a pause; a connection always after a pause, which grows
+ * until one worked (a confirm, a delivery, or half a minute). `why->retry` is for the log: the
+ * session tries again whatever it says.
+ *
+ * A loss is acted on before the loop sleeps, never inside a call of yours: after broker_reconnect
+ * or a refused request broker_is_up is false at once, and on_down follows. A session must not be
+ * destroyed inside one of its own callbacks.
  *
  * Heartbeats are ours: sent at half the interval, and a peer silent for two intervals is a loss.
- * connection.blocked is a state: broker_can_publish is false until it is lifted. */
+ * connection.blocked is a state: broker_can_publish is false until it is lifted; a loss lifts it
+ * too (on_blocked comes before on_down). */
 #ifndef SAGAPOST_AMQP_BROKER_H
 #define SAGAPOST_AMQP_BROKER_H
 
@@ -68,7 +76,8 @@ struct broker_return {
 };
 
 struct broker_options {
-    const char *uri;             /* amqp://user:password@host:port/vhost, amqps://... */
+    const char *uri; /* amqp[s]://user:password@host:port/vhost?...; its query, where it says
+                        something, beats the options below (outbox/amqp/uri.h) */
     const char *connection_name; /* shown by the management plugin */
     const char *ca_file, *certificate_file,
         *key_file;    /* TLS; NULL: the system's CAs, no client certificate */
@@ -76,7 +85,8 @@ struct broker_options {
     int heartbeat_s;
     int64_t connect_timeout_us;
     int64_t backoff_base_us, backoff_cap_us;
-    size_t out_bytes_max; /* what may wait in the buffer to be sent */
+    size_t out_bytes_max; /* with so much waiting to be sent broker_can_publish is false; the
+                             message that passes it is still taken */
     bool confirms;        /* confirm.select */
     void (*on_up)(void *data, struct broker *broker);
     void (*on_down)(void *data, struct broker *broker, const struct error *why,
@@ -88,7 +98,7 @@ struct broker_options {
     void (*on_cancel)(
         void *data,
         const char *consumer_tag); /* the broker cancelled a consumer: its queue is gone */
-    void (*on_blocked)(void *data, bool blocked, const char *reason);
+    void (*on_blocked)(void *data, bool blocked, const char *reason); /* reason: NULL when lifted */
     void (*on_writable)(
         void *data); /* broker_can_publish became true again after the buffer was full */
     void *data;
@@ -104,11 +114,12 @@ void broker_destroy(
 bool broker_is_up(const struct broker *broker);
 bool broker_is_blocked(const struct broker *broker);
 bool broker_can_publish(const struct broker *broker);
-unsigned broker_attempts(const struct broker *broker);
+unsigned broker_attempts(const struct broker *broker); /* failures since a connection worked */
 
 /* Queues one message; it is sent before the loop sleeps, or by broker_flush. ret_tag: its delivery
  * tag, 1, 2, 3 ... on this channel. RETRY_POISON: this message cannot be carried at all (a short
- * string over 255 bytes, headers over frame_max). ERROR_STATE: broker_can_publish is false. */
+ * string over 255 bytes, headers over frame_max, a body over 512 MiB). ERROR_STATE:
+ * broker_can_publish is false. A message that is refused takes no tag. */
 int broker_publish(struct broker *broker, const struct broker_message *message, uint64_t *ret_tag,
                    struct error *error) MUST_CHECK;
 void broker_flush(struct broker *broker);
@@ -117,7 +128,7 @@ void broker_ack(struct broker *broker, uint64_t tag, bool multiple);
 void broker_reject(struct broker *broker,
                    uint64_t tag); /* without requeue: to the dead-letter exchange */
 
-/* Only inside on_up. A failure is also a lost channel: return from on_up, and on_down follows. */
+/* Only inside on_up. A refusal is also a lost channel: return from on_up, and on_down follows. */
 struct broker_argument {
     const char *name;
     const char *text; /* NULL: integer */
@@ -131,12 +142,14 @@ int broker_declare_queue(struct broker *broker, const char *name, bool durable, 
 int broker_bind_queue(struct broker *broker, const char *queue, const char *exchange,
                       const char *routing_key, struct error *error) MUST_CHECK;
 /* Whether it exists, asked on a channel of its own: *ret_exists; messages and consumers of a queue
- * when wanted (may be NULL). */
+ * when wanted (may be NULL). Another connection's exclusive queue exists, with 0 and 0. An answer
+ * of any other kind, above all 403, is an error but no loss. */
 int broker_exchange_exists(struct broker *broker, const char *name, bool *ret_exists,
                            struct error *error) MUST_CHECK;
 int broker_queue_exists(struct broker *broker, const char *name, bool *ret_exists,
                         int64_t *ret_messages, int64_t *ret_consumers,
                         struct error *error) MUST_CHECK;
+/* prefetch: from 1 to 65535 deliveries of this consumer may wait for their acknowledgement. */
 int broker_consume(struct broker *broker, const char *queue, const char *consumer_tag,
                    bool exclusive, int prefetch, struct error *error) MUST_CHECK;
 
