@@ -399,29 +399,42 @@ void broker_reconnect(struct broker *broker, const char *why)
     broker_fail(broker, &error, false);
 }
 
-/* Acknowledgements in the buffer are worth a moment: without them the broker delivers again. */
-static void close_in_good_order(struct broker *broker)
+static int64_t left_us(const struct broker *broker, int64_t end_us)
 {
-    int64_t end_us = clock_monotonic_us(loop_clock(broker->loop)) + CLOSE_TIME_US, left_us;
+    return end_us - clock_monotonic_us(loop_clock(broker->loop));
+}
 
-    while (buffer_length(&broker->out) && !broker->send_errno) {
-        struct pollfd writable = {.fd = amqp_get_sockfd(broker->connection), .events = POLLOUT};
+/* Acknowledgements in the buffer are worth a moment: without them the broker delivers again. */
+static bool send_the_rest(struct broker *broker, int64_t end_us)
+{
+    struct pollfd writable = {.fd = amqp_get_sockfd(broker->connection), .events = POLLOUT};
 
+    for (;;) {
         broker->send_waits = false;
         wire_flush(broker);
-        left_us = end_us - clock_monotonic_us(loop_clock(broker->loop));
-        if (left_us <= 0)
-            return;
-        if (broker->send_waits)
-            poll(&writable, 1, (int)(left_us / US_PER_MS) + 1);
+        if (broker->send_errno)
+            return false;
+        if (wire_drained(broker))
+            return true;
+        if (left_us(broker, end_us) <= 0)
+            return false;
+        poll(&writable, 1, (int)(left_us(broker, end_us) / US_PER_MS) + 1);
     }
-    left_us = end_us - clock_monotonic_us(loop_clock(broker->loop));
-    if (left_us > 0 && !broker->send_errno) {
-        struct timeval timeout = {.tv_sec = left_us / US_PER_S, .tv_usec = left_us % US_PER_S};
+}
 
-        if (!amqp_set_rpc_timeout(broker->connection, &timeout))
-            amqp_connection_close(broker->connection, AMQP_REPLY_SUCCESS);
-    }
+static void close_in_good_order(struct broker *broker)
+{
+    int64_t end_us = clock_monotonic_us(loop_clock(broker->loop)) + CLOSE_TIME_US, left;
+    struct timeval timeout;
+
+    if (!send_the_rest(broker, end_us))
+        return;
+    left = left_us(broker, end_us);
+    if (left <= 0)
+        return;
+    timeout = (struct timeval){.tv_sec = left / US_PER_S, .tv_usec = left % US_PER_S};
+    if (!amqp_set_rpc_timeout(broker->connection, &timeout))
+        amqp_connection_close(broker->connection, AMQP_REPLY_SUCCESS);
 }
 
 void broker_destroy(struct broker *broker)
