@@ -19,6 +19,7 @@ refused none 'no statement' '-- only a comment\n;\n'
 refused empty 'begin with a comment' ''
 refused open_quote 'quote is not closed' "-- q\nselect 'x;\n"
 refused open_name 'quote is not closed' '-- q\nselect "x;\n'
+# shellcheck disable=SC2016  # the dollars are SQL's
 refused open_dollar 'quote is not closed' '-- q\nselect $a$ x $b$;\n'
 refused open_comment 'comment is not closed' '-- q\nselect 1 /* /* */ ;\n'
 refused Upper 'must match' '-- q\nselect 1'
