@@ -92,6 +92,7 @@ static int read_saga(struct body *body, struct error *error)
     if (uuid_parse(id, strlen(id), &body->saga_id, error) < 0) {
         return refuse(error, "saga.id is not a UUID");
     }
+    body->has_id = true;
     if ((rc = read_name(&saga, "step", body->step, sizeof body->step, error)) < 0 ||
         (rc = read_operation(&saga, &body->operation, error)) < 0 ||
         (rc = read_count(&saga, "round", true, &body->round, error)) < 0 ||

@@ -20,6 +20,7 @@
 
 struct body {
     /* who: both have it */
+    bool has_id; /* saga_id was read, whatever came after it */
     struct uuid saga_id;
     char step[BODY_NAME_BYTES_MAX];
     enum saga_operation operation;

@@ -26,7 +26,7 @@ void execute_refuse(struct execute *execute, struct held_message *message, const
 {
     struct body *body = &message->parsed;
     char id[UUID_TEXT_BYTES] = "-";
-    if (body->root.text) {
+    if (body->has_id) {
         uuid_format(&body->saga_id, id);
     }
     log_warn("command rejected to the dead-letter queue", LOG_STR("why", why), LOG_STR("saga", id),

@@ -22,8 +22,16 @@ static struct held_message **held_at(const struct held *held, uint64_t tag)
     return &held->ring[tag % (uint64_t)held->capacity];
 }
 
+/* Bodies up to this size keep their memory for the next; a large one gives it back, or a prefetch
+ * of large ones would be held for ever. */
+#define BODY_KEPT_BYTES ((size_t)32 * 1024)
+
 static void held_release(struct held *held, struct held_message *message)
 {
+    if (message->body.capacity > BODY_KEPT_BYTES) {
+        buffer_free(&message->body);
+        buffer_init(&message->body, held->body_bytes_max);
+    }
     buffer_clear(&message->body);
     message->next_free = held->free_list;
     held->free_list = message;

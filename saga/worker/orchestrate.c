@@ -35,7 +35,7 @@ void orchestrate_refuse(struct orchestrate *orchestrate, struct held_message *me
 {
     struct body *body = &message->parsed;
     char id[UUID_TEXT_BYTES] = "-";
-    if (body->root.text) {
+    if (body->has_id) {
         uuid_format(&body->saga_id, id);
     }
     log_warn("reply rejected to the dead-letter queue", LOG_STR("why", why), LOG_STR("saga", id),
@@ -327,17 +327,19 @@ static void on_setting(void *data, struct pg_result *result, const struct error 
         free(orchestrate->name);
         orchestrate->name = strdup(name);
     }
+    if (!orchestrate->name) {
+        pg_session_reconnect(orchestrate->session, "no memory for the orchestrator's name");
+    }
 }
 
 static void on_ready(void *data, struct pg_result *result, const struct error *failure)
 {
     (void)result;
     struct orchestrate *orchestrate = data;
+    if (failure && failure->retry != RETRY_RECONNECT && orchestrate->schema_is_right) {
+        pg_session_reconnect(orchestrate->session, failure->message);
+    }
     if (failure || !orchestrate->schema_is_right || !orchestrate->name) {
-        if (failure && failure->retry != RETRY_RECONNECT && orchestrate->schema_is_right) {
-            link_down(&orchestrate->session_link, failure);
-            pg_session_reconnect(orchestrate->session, failure->message);
-        }
         return;
     }
     link_up(&orchestrate->session_link);
