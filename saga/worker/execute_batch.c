@@ -236,6 +236,21 @@ static void on_committed(void *data, struct pg_result *result, const struct erro
 
 /* --- it worked -------------------------------------------------------------------------------- */
 
+/* What a handler says of its failure may hold what it was given, so it stands in the saga's errors
+ * and not here. */
+static void tell_trouble(struct execute *execute, const struct held_message *message,
+                         const char *outcome)
+{
+    char id[UUID_TEXT_BYTES];
+    uuid_format(&message->parsed.saga_id, id);
+    const char *what = actions_find(&execute->actions, message->parsed.action)
+                           ? "a command was not carried out"
+                           : "no handler is registered for the action";
+    log_warn(what, LOG_STR("saga", id), LOG_STR("step", message->parsed.step),
+             LOG_STR("action", message->parsed.action), LOG_INT("attempt", message->parsed.attempt),
+             LOG_STR("outcome", outcome));
+}
+
 static void count_outcome(struct execute *execute, const struct held_message *message, int row)
 {
     const char *verdict = pg_text(execute->answer, row, 1);
@@ -247,11 +262,7 @@ static void count_outcome(struct execute *execute, const struct held_message *me
                            "Commands carried out, by verdict and outcome.", labels),
                1);
     if (trouble && outcome && strcmp(outcome, "failed") != 0) {
-        char id[UUID_TEXT_BYTES];
-        uuid_format(&message->parsed.saga_id, id);
-        log_warn("a handler did not succeed", LOG_STR("saga", id),
-                 LOG_STR("step", message->parsed.step), LOG_STR("action", message->parsed.action),
-                 LOG_STR("outcome", outcome), LOG_STR("why", trouble));
+        tell_trouble(execute, message, outcome);
     }
 }
 
