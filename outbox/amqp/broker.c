@@ -68,8 +68,7 @@ static void lose_connection(struct broker *broker, const struct error *why)
 
     if (broker->progress || lived_long(broker))
         backoff_reset(&broker->backoff);
-    broker->progress =
-        false; /* of the connection that is gone: the attempts that follow have made none */
+    broker->progress = false; /* it was that connection's: the attempts that follow made none */
     disconnect(broker);
     broker->blocked = false;
     broker->state = BROKER_WAITING;

@@ -150,7 +150,7 @@ int open_connection(struct broker *broker, int fd, struct error *error)
     if (r)
         return r;
     broker->frame_max = (size_t)amqp_get_frame_max(broker->connection);
-    /* rabbitmq-c 0.11 as released takes whatever the peer says; Debian's and later ones raise it. */
+    /* rabbitmq-c 0.11 as released takes what the peer says; Debian's and later ones raise it. */
     if (broker->frame_max < FRAME_BYTES_MIN)
         return reply_status(broker, AMQP_STATUS_BAD_AMQP_DATA, "login", error);
     broker->heartbeat_us = (int64_t)amqp_get_heartbeat(broker->connection) * US_PER_S;

@@ -236,6 +236,33 @@ static void test_a_connection_that_just_ends(void **state)
     finish();
 }
 
+static void works_and_ends(struct fake *f)
+{
+    fake_up(f);
+    read_publishes(f, 1);
+    fake_send_ack(f, 1, false);
+    fake_wait(f);
+    fake_end(f);
+    fake_close(f);
+}
+
+/* A connection that worked starts the pauses anew, once: those after it still grow. */
+static void test_the_pauses_grow_after_a_connection_that_worked(void **state)
+{
+    (void)state;
+    begin(works_and_ends);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.ups == 1);
+    recorder_publish(&recorder, "x", "k", "1");
+    recorder_wait(&recorder, recorder.acked == 1);
+    fake_go(&fake);
+    for (int i = 1; i <= 4; i++) {
+        recorder_wait(&recorder, recorder.downs == i);
+        assert_int_equal(broker_attempts(recorder.broker), i);
+    }
+    finish();
+}
+
 static void nonsense(struct fake *f)
 {
     amqp_basic_get_empty_t get_empty = {.cluster_id = amqp_empty_bytes};
@@ -512,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_the_broker_closes_the_connection),
         cmocka_unit_test(test_the_reason_is_read_before_the_loss),
         cmocka_unit_test(test_a_connection_that_just_ends),
+        cmocka_unit_test(test_the_pauses_grow_after_a_connection_that_worked),
         cmocka_unit_test(test_what_makes_no_sense_ends_the_connection),
         cmocka_unit_test(test_heartbeats),
         cmocka_unit_test(test_our_own_pause_is_not_the_brokers),
