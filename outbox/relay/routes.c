@@ -70,7 +70,7 @@ int routes_load(struct routes *routes, struct pg_result *table, struct error *er
 /* The row of the type in the table, or -1. */
 static int find(const struct routes *routes, struct broker_text type)
 {
-    if (!routes->table)
+    if (!routes->table || !type.text)
         return -1;
     for (uint64_t place = key_hash(type.text, type.bytes) & routes->mask; routes->places[place];
          place = (place + 1) & routes->mask) {
