@@ -326,7 +326,7 @@ create trigger wake_relay_0
 -- long ago the oldest running transaction began. Bitmap and sequential scans are off, and the last question asks for that index's order:
 -- without statistics the planner would read the leaf, or all of its index on (id).
 create function outbox.leaf_refusal(leaf regclass) returns text
-    language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
 declare
     pos       outbox.position;
@@ -497,7 +497,7 @@ create function outbox.discard(message_id uuid, reason text default null) return
 -- Rows that committed and are not settled, by share, counted up to rows_max, and the age of the one with the lowest id.
 -- By the persisted position, which trails the relay by what is in flight. With one share all rows are its own.
 create function outbox.backlog_at_most(rows_max bigint default null) returns table (share integer, rows bigint, oldest_age interval)
-    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
 declare
     pos     outbox.position;

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define INBOX_PAUSE_US (60 * (int64_t)US_PER_S) /* as inbox.maintain wants to be called */
+
 /* --- commands arrive -------------------------------------------------------------------------- */
 
 static void acknowledge(struct execute *execute)
@@ -253,6 +255,16 @@ static void on_maintenance_over(void *data, struct pg_result *result, const stru
     execute_job_done(execute);
 }
 
+static void on_inbox_maintained(void *data, struct pg_result *result, const struct error *failure)
+{
+    (void)result;
+    struct execute *execute = data;
+    if (failure && failure->retry != RETRY_RECONNECT) {
+        log_failure(LOG_LEVEL_WARN, "the inbox's partitions could not be kept", failure);
+    }
+    execute_job_done(execute);
+}
+
 static bool start_statement(struct execute *execute, const struct pg_statement *statement,
                             const struct pg_params *params, pg_callback *callback,
                             pg_callback *over)
@@ -281,6 +293,11 @@ static bool start_look(struct execute *execute)
         pg_params_int8(&execute->params, settings->outcome_keep_us);
         return start_statement(execute, &sql_worker_maintain_outcomes, &execute->params,
                                on_maintained, on_maintenance_over);
+    }
+    if (execute->inbox_due_us <= now_us) {
+        execute->inbox_due_us = now_us + INBOX_PAUSE_US;
+        return start_statement(execute, &sql_worker_maintain_inbox, NULL, NULL,
+                               on_inbox_maintained);
     }
     return false;
 }
@@ -314,6 +331,9 @@ static bool choose_next(void *data)
     if (execute->maintenance_due_us < next_us) {
         next_us = execute->maintenance_due_us;
     }
+    if (execute->inbox_due_us < next_us) {
+        next_us = execute->inbox_due_us;
+    }
     loop_timer_arm_at(execute->wake_up, next_us);
     return false;
 }
@@ -337,6 +357,7 @@ static void on_schema(void *data, struct pg_result *result, const struct error *
         return;
     }
     execute->schema_is_right = true;
+    execute->inbox_due_us = schema_has(result, "inbox") ? 0 : INT64_MAX;
 }
 
 static void on_ready(void *data, struct pg_result *result, const struct error *failure)

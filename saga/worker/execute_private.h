@@ -27,6 +27,7 @@ struct execute {
     bool draining;
     bool said_no_handlers;
     int64_t handlers_due_us, maintenance_due_us; /* monotonic */
+    int64_t inbox_due_us;                        /* INT64_MAX: the database has no inbox */
 
     struct actions actions;
     char participants[PARTICIPANTS_MAX][PARTICIPANT_BYTES];

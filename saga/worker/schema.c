@@ -25,6 +25,11 @@ static int newest_applied(const struct pg_result *rows, const char *part)
     return 0;
 }
 
+bool schema_has(const struct pg_result *rows, const char *part)
+{
+    return newest_applied(rows, part) > 0;
+}
+
 int schema_check(const struct pg_result *rows, const struct error *failure, const char *part,
                  struct error *error)
 {

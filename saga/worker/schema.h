@@ -11,4 +11,7 @@
 int schema_check(const struct pg_result *rows, const struct error *failure, const char *part,
                  struct error *error) MUST_CHECK;
 
+/* Whether the part is there at all; `rows` as above. */
+bool schema_has(const struct pg_result *rows, const char *part);
+
 #endif

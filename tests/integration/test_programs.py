@@ -142,3 +142,14 @@ def test_no_such_database_is_said_and_retried(program, place, daemons):
     daemon = daemons(program, environment={"SAGAPOST_POSTGRES": place.sandbox.conninfo("no_such_database")})
     daemon.wait_log("no_such_database")
     assert daemon.alive()
+
+
+def test_a_worker_keeps_the_inbox(place, daemons):
+    """Ids of no time are forgotten after the retention, and partitions are ready for the time to come."""
+    place.sql(
+        "insert into inbox.seen_untimed (message_id, consumer, seen_at) values (gen_random_uuid(), 'c', now() - interval '30 days'),"
+        " (gen_random_uuid(), 'c', now())"
+    )
+    daemons("saga-worker").wait_ready()
+    wait_until(lambda: place.value("select count(*) from inbox.seen_untimed") == 1, 30, "the old id is forgotten")
+    assert place.value("select max(ends_at) > now() + interval '1 day' from inbox.period")
