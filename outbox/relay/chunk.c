@@ -6,12 +6,12 @@
 /* What libpq keeps of a row beside its bytes: 16 bytes for each column and the small values. */
 #define ROW_OVERHEAD_BYTES 400
 
-int64_t chunk_row_bytes(const struct chunk *chunk)
+static int64_t sum_of_bytes(const struct pg_result *rows)
 {
     int64_t bytes = 0;
 
-    for (int row = 0; row < pg_result_rows(chunk->rows); row++)
-        bytes += pg_int(chunk->rows, row, ROW_BYTES);
+    for (int row = 0; row < pg_result_rows(rows); row++)
+        bytes += pg_int(rows, row, ROW_BYTES);
     return bytes;
 }
 
@@ -23,8 +23,9 @@ struct chunk *chunk_create(struct pg_result *borrowed, size_t *in_memory)
         return NULL;
     chunk->rows = pg_result_keep(borrowed);
     chunk->references = 1;
+    chunk->row_bytes = sum_of_bytes(chunk->rows);
     chunk->bytes =
-        (size_t)chunk_row_bytes(chunk) + (size_t)pg_result_rows(chunk->rows) * ROW_OVERHEAD_BYTES;
+        (size_t)chunk->row_bytes + (size_t)pg_result_rows(chunk->rows) * ROW_OVERHEAD_BYTES;
     chunk->in_memory = in_memory;
     *in_memory += chunk->bytes;
     return chunk;

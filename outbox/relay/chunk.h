@@ -11,6 +11,7 @@
 struct chunk {
     struct pg_result *rows;
     uint32_t references;
+    int64_t row_bytes; /* the sum of column ROW_BYTES: what a statement's limit on bytes counts */
     size_t bytes;
     size_t *in_memory;
 };
@@ -22,7 +23,5 @@ struct chunk *chunk_hold(struct chunk *chunk);
 void chunk_release(struct chunk *chunk); /* NULL is fine */
 /* For flow_pop and flow_clear: gives back the reference of a row. */
 void chunk_release_row(void *data, struct flow_item *item);
-/* The sum of column ROW_BYTES: what a statement's limit on bytes counts. */
-int64_t chunk_row_bytes(const struct chunk *chunk);
 
 #endif

@@ -61,9 +61,11 @@ static int add_event_headers(struct envelope *envelope, int count, struct row ro
 
 static void set_body(struct broker_message *message, struct row row)
 {
-    bool json = !pg_is_null(row.rows, row.row, ROW_PAYLOAD);
-    struct broker_text body = row_text(row, json ? ROW_PAYLOAD : ROW_PAYLOAD_BYTES);
+    struct broker_text body = row_text(row, ROW_PAYLOAD);
+    bool json = body.text != NULL;
 
+    if (!json)
+        body = row_text(row, ROW_PAYLOAD_BYTES);
     message->body = body.text;
     message->body_bytes = body.bytes;
     message->content_type = row_text(row, ROW_CONTENT_TYPE);

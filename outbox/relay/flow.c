@@ -241,9 +241,9 @@ static void settle_behind(struct flow *flow, struct flow_item *item)
 
 /* After a row of the key was settled: its queue goes on, or is set aside with a key that is held
  * now. */
-static void key_go_on(struct flow *flow, uint64_t hash)
+static void key_go_on(struct flow *flow, struct key_state *key)
 {
-    struct key_state *key = keys_find(flow->keys, hash);
+    uint64_t hash = key->hash;
     bool held = keys_count(flow->held) > 0 && keys_find(flow->held, hash);
 
     while (key->queued && held)
@@ -274,7 +274,7 @@ static void key_settled(struct flow *flow, const struct flow_item *item)
         assert(key->released_strict > 0);
         key->released_strict--;
     }
-    key_go_on(flow, item->key);
+    key_go_on(flow, key);
 }
 
 /* Sending -------------------------------------------------------------------------------------- */

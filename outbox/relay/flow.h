@@ -63,6 +63,7 @@ struct flow_item {
     bool sent;      /* at least once */
     uint32_t after; /* of the key's queue */
     /* Of a row that was sent or set aside; the caller's. */
+    int64_t created_us;
     uint16_t destination;
     const char *reason; /* static */
     int64_t pause_us;

@@ -95,8 +95,7 @@ static void settle(struct lane *lane, uint32_t place, enum outcome outcome, cons
 static void observe_latency(struct lane *lane, const struct flow_item *item, int64_t sent_us)
 {
     const struct clock_source *clock = loop_clock(lane->options.loop);
-    int64_t created_us = pg_time_us(item->chunk->rows, (int)item->row, ROW_CREATED_AT);
-    int64_t age_us = clock_wall_us(clock) - created_us;
+    int64_t age_us = clock_wall_us(clock) - item->created_us;
 
     metric_observe(lane->options.stats->confirm_latency_seconds,
                    (double)(now_us(lane) - sent_us) / US_PER_S);
@@ -313,6 +312,7 @@ static bool send_row(struct lane *lane, uint32_t place)
         settle(lane, place, OUTCOME_UNCARRIABLE, error.message);
         return true;
     }
+    item->created_us = pg_time_us(row.rows, row.row, ROW_CREATED_AT);
     confirm_add(lane->confirm, tag, place,
                 envelope_fingerprint(message.message_id, message.exchange, message.routing_key),
                 now_us(lane));

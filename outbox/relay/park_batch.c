@@ -9,7 +9,7 @@
 static void push(struct park *park, struct chunk *chunk, int i)
 {
     struct row row = {chunk->rows, i};
-    struct route route = routes_find(park->options.routes, row);
+    struct route route = routes_policy(park->options.routes, row);
     bool holds = pg_bool(chunk->rows, i, ROW_HOLDS);
     uint32_t attempts = (uint32_t)pg_int(chunk->rows, i, ROW_ATTEMPTS);
     struct flow_item item = {

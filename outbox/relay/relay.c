@@ -67,7 +67,7 @@ static bool persist(struct relay *relay)
 
     if (!moved || position_writer_is_busy(relay->writer))
         return false;
-    if (settled < window / 4 && flow_unpersisted(relay->flow) < window - window / 4 &&
+    if (settled < window / 2 && flow_unpersisted(relay->flow) < window - window / 4 &&
         relay_now_us(relay) < due_us && relay->state == RELAY_RUNNING) {
         if (!loop_timer_armed(relay->position_timer))
             loop_timer_arm_at(relay->position_timer, due_us);

@@ -91,9 +91,24 @@ static struct broker_text first_of(struct broker_text own, const struct pg_resul
 
     if (own.text)
         return own;
-    if (row >= 0 && !pg_is_null(table, row, column))
+    if (row >= 0)
         by_type.text = pg_bytes(table, row, column, &by_type.bytes);
     return by_type.text ? by_type : last;
+}
+
+static struct route policy_of(const struct routes *routes, int found)
+{
+    return (struct route){
+        .pipelined =
+            found >= 0 ? pg_bool(routes->table, found, ROUTE_PIPELINED) : routes->default_pipelined,
+        .holds = found >= 0 ? pg_bool(routes->table, found, ROUTE_HOLDS) : true,
+    };
+}
+
+/* Without a table the row is not looked at: it is cold in memory when this is asked. */
+struct route routes_policy(const struct routes *routes, struct row row)
+{
+    return policy_of(routes, routes->table ? find(routes, row_text(row, ROW_TYPE)) : -1);
 }
 
 struct route routes_find(const struct routes *routes, struct row row)
@@ -101,14 +116,14 @@ struct route routes_find(const struct routes *routes, struct row row)
     struct broker_text type = row_text(row, ROW_TYPE);
     struct broker_text exchange = {routes->default_exchange, strlen(routes->default_exchange)};
     int found = find(routes, type);
+    struct route policy = policy_of(routes, found);
 
     return (struct route){
         .exchange =
             first_of(row_text(row, ROW_EXCHANGE), routes->table, found, ROUTE_EXCHANGE, exchange),
         .routing_key =
             first_of(row_text(row, ROW_ROUTING_KEY), routes->table, found, ROUTE_ROUTING_KEY, type),
-        .pipelined =
-            found >= 0 ? pg_bool(routes->table, found, ROUTE_PIPELINED) : routes->default_pipelined,
-        .holds = found >= 0 ? pg_bool(routes->table, found, ROUTE_HOLDS) : true,
+        .pipelined = policy.pipelined,
+        .holds = policy.holds,
     };
 }

@@ -29,5 +29,7 @@ void routes_destroy(struct routes *routes); /* NULL is fine */
 /* Takes over `table`, also on failure (too many rows); then the routes from before stay. */
 int routes_load(struct routes *routes, struct pg_result *table, struct error *error) MUST_CHECK;
 struct route routes_find(const struct routes *routes, struct row row);
+/* Only how its key is kept in order; exchange and routing key are NULL. */
+struct route routes_policy(const struct routes *routes, struct row row);
 
 #endif

@@ -36,12 +36,12 @@ struct row {
     int row;
 };
 
+/* .text is NULL for NULL. */
 static inline struct broker_text row_text(struct row row, int column) /* enum row_column */
 {
     struct broker_text text = {0};
 
-    if (!pg_is_null(row.rows, row.row, column))
-        text.text = pg_bytes(row.rows, row.row, column, &text.bytes);
+    text.text = pg_bytes(row.rows, row.row, column, &text.bytes);
     return text;
 }
 

@@ -22,7 +22,7 @@ const struct setting relay_settings[] = {
     {"poll-interval", SETTING_MILLIS, "50ms", 1, 60000, 0, "with wakeup = poll: the pause after a look that found nothing"},
     {"fallback-interval", SETTING_MILLIS, "5s", 100, 600000, 0,
      "with wakeup = notify: a look all the same; routes are read again as often"},
-    {"position-interval", SETTING_MILLIS, "20ms", 0, 10000, 0, "the position is written this often at least, while it moves"},
+    {"position-interval", SETTING_MILLIS, "100ms", 0, 10000, 0, "the position is written this often at least, while it moves"},
     {"confirm-timeout", SETTING_MILLIS, "30s", 100, 3600000, 0, "without a confirm for this long the connection is given up"},
     {"unroutable-grace", SETTING_MILLIS, "1min", 0, 7 * DAY_MS, 0,
      "how long a message without a queue, an exchange or the permission is tried before a person must decide"},

@@ -261,7 +261,7 @@ static void on_chunk(void *data, struct pg_result *result, const struct error *f
         return;
     }
     metric_add(source->options.stats->read, rows);
-    stream->exhausted = rows < stream->rows_asked && chunk_row_bytes(chunk) < stream->bytes_asked;
+    stream->exhausted = rows < stream->rows_asked && chunk->row_bytes < stream->bytes_asked;
     stream->chunk = chunk;
     stream->next = 0;
     stream->last_id = pg_int(chunk->rows, rows - 1, ROW_ID);
@@ -353,7 +353,7 @@ static void push(struct source *source, struct stream *stream)
 {
     struct row row = {stream->chunk->rows, stream->next};
     struct broker_text key = row_text(row, ROW_KEY);
-    struct route route = routes_find(source->options.routes, row);
+    struct route route = routes_policy(source->options.routes, row);
     struct flow_item item = {
         .id = pg_int(row.rows, row.row, ROW_ID),
         .key = key.text ? key_hash(key.text, key.bytes) : 0,

@@ -409,6 +409,7 @@ def test_an_idle_relay_writes_no_log(place, daemons):
     publish(place, "order", 1)
     assert queue.numbers(1) == [1]
     wait_asleep(daemon)
+    wait_until(lambda: place.value("select last_id_ever from outbox.position") == 1, 30, daemon.log)
     positions = daemon.metric("sagapost_outbox_positions_total")
     polls = daemon.metric("sagapost_outbox_polls_total")
     wait_until(lambda: daemon.metric("sagapost_outbox_polls_total") > polls + 5, 30, "it looks now and then")
