@@ -73,7 +73,7 @@ def test_rabbitmq_killed_and_back(place, sandbox, daemons, consumer, writers):
     daemon = relay(daemons).wait_ready()
     load = writers()
     load.wait_written(500)
-    sandbox.rabbitmq("kill")
+    sandbox.crash_rabbitmq()
     load.wait_written(load.written + 200)
     sandbox.rabbitmq("start")
     daemon.wait_ready(60)

@@ -85,7 +85,7 @@ def test_rabbitmq_killed_and_back(shop, sandbox, daemons):
     relay(daemons).wait_ready()
     drivers = [worker(daemons).wait_ready() for _ in range(2)]
     shop.place_orders(ORDERS)
-    sandbox.rabbitmq("kill")
+    sandbox.crash_rabbitmq()
     shop.place_orders(20)
     sandbox.rabbitmq("start")
     shop.place_orders(20)

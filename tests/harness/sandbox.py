@@ -62,6 +62,14 @@ class Sandbox:
         """start, stop or kill"""
         self.run("rabbitmq", verb, self.folder)
 
+    def crash_rabbitmq(self):
+        """kill -9, of a broker that knows its queues.
+
+        RabbitMQ 3.10 confirms the declaration of a quorum queue before the file that names the queue's log is on disk (dets, saved now and
+        then). A queue declared a second before the crash may never have a leader again, whatever a publisher does."""
+        self.rabbitmqctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
+        self.rabbitmq("kill")
+
     def rabbitmqctl(self, *arguments):
         return self.run("ctl", self.folder, *arguments)
 
