@@ -66,6 +66,11 @@ def wait_parked(place, expected):
     wait_until(lambda: parked(place) == expected, 30, lambda: f"parked is {parked(place)}, wanted {expected}")
 
 
+def wait_settled(place, last_id):
+    """Until the position says that all up to this id arrived. A relay that goes away before may rightly have it sent once more."""
+    wait_until(lambda: place.value("select last_id_ever from outbox.position") >= last_id, 30, f"the position gets to {last_id}")
+
+
 # What arrives ------------------------------------------------------------------------------------------------------------------
 
 
@@ -440,6 +445,7 @@ def test_a_standby_takes_over_at_once(place, daemons):
     assert second.metric("sagapost_outbox_role", role="standby") == 1
     publish(place, "order", 1)
     assert queue.numbers(1) == [1]
+    wait_settled(place, 1)
     epoch = place.value("select epoch from outbox.position")
     first.kill()
     publish(place, "order", 2)
@@ -453,6 +459,7 @@ def test_a_relay_whose_epoch_was_raised_gives_way(place, daemons):
     daemon = daemons("outbox-relay").wait_ready()
     publish(place, "order", 1)
     assert queue.numbers(1) == [1]
+    wait_settled(place, 1)
     place.sql("update outbox.position set epoch = epoch + 10")
     publish(place, "order", 2)
     daemon.wait_log("another relay took it over")
