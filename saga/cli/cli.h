@@ -31,11 +31,14 @@ struct cli {
 /* Connects to PostgreSQL at the first call. CLI_DONE or the exit status. */
 enum cli_exit cli_connect(struct cli *cli, struct error *error) MUST_CHECK;
 
-/* One statement; its failure as an exit status: class SG is CLI_REFUSED, but SG304 (no such saga)
- * CLI_NOT_FOUND. */
+/* One statement; its failure as an exit status: class SG is CLI_REFUSED, but those that
+ * say "no such thing" are CLI_NOT_FOUND. */
 enum cli_exit cli_query(struct cli *cli, const struct pg_statement *statement,
                         const struct pg_params *params, struct pg_result **ret_result,
                         struct error *error) MUST_CHECK;
+
+/* Whether this part is in the database; `parts` is what sql/parts.sql gave. */
+bool cli_part_present(const struct pg_result *parts, const char *wanted) MUST_CHECK;
 
 /* commands; each returns an exit status */
 enum cli_exit migrate_command(struct cli *cli, struct error *error);
@@ -46,6 +49,7 @@ enum cli_exit parked_list_command(struct cli *cli, struct error *error);
 enum cli_exit parked_show_command(struct cli *cli, struct error *error);
 enum cli_exit parked_requeue_command(struct cli *cli, struct error *error);
 enum cli_exit parked_discard_command(struct cli *cli, struct error *error);
+enum cli_exit topology_declare_command(struct cli *cli, struct error *error);
 enum cli_exit saga_list_command(struct cli *cli, struct error *error);
 enum cli_exit saga_show_command(struct cli *cli, struct error *error);
 enum cli_exit saga_timeline_command(struct cli *cli, struct error *error);

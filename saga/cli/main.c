@@ -62,6 +62,12 @@ static const struct command commands[] = {
      MANY,
      parked_discard_command,
      "give them up"},
+    {{"topology", "declare"},
+     "[PARTICIPANT...]",
+     0,
+     MANY,
+     topology_declare_command,
+     "exchanges and queues of sagas; named: only theirs, no database is asked"},
     {{"saga", "list"}, "", 0, 0, saga_list_command, "sagas, the newest first"},
     {{"saga", "show"},
      "SAGA",
@@ -144,6 +150,14 @@ enum cli_exit cli_query(struct cli *cli, const struct pg_statement *statement,
         if (strcmp(error->sqlstate, sqlstates_not_found[i]) == 0)
             return CLI_NOT_FOUND;
     return strncmp(error->sqlstate, "SG", 2) == 0 ? CLI_REFUSED : CLI_FAILED;
+}
+
+bool cli_part_present(const struct pg_result *parts, const char *wanted)
+{
+    for (int i = 0; i < pg_result_rows(parts); i++)
+        if (strcmp(pg_text(parts, i, 0), wanted) == 0)
+            return true;
+    return false;
 }
 
 static enum cli_exit command_run(struct cli *cli, const char *const *words, int count,

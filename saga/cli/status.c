@@ -2,15 +2,6 @@
 #include "saga/cli/cli.h"
 #include "saga/cli/output.h"
 #include "saga/cli/sql.h"
-#include <string.h>
-
-static bool part_present(const struct pg_result *parts, const char *wanted)
-{
-    for (int i = 0; i < pg_result_rows(parts); i++)
-        if (strcmp(pg_text(parts, i, 0), wanted) == 0)
-            return true;
-    return false;
-}
 
 /* One block of the screen, or one member of the JSON object. */
 static enum cli_exit block_print(struct cli *cli, const char *title,
@@ -40,9 +31,9 @@ enum cli_exit status_command(struct cli *cli, struct error *error)
         return status;
     fputs(cli->json ? "{\"schema\": " : "schema\n", cli->out);
     output_result(cli, parts, "nothing: run sagapost migrate");
-    if (part_present(parts, "outbox"))
+    if (cli_part_present(parts, "outbox"))
         status = block_print(cli, "outbox", &sql_cli_outbox_status, &params, "no share", error);
-    if (status == CLI_DONE && part_present(parts, "saga"))
+    if (status == CLI_DONE && cli_part_present(parts, "saga"))
         status = block_print(cli, "sagas", &sql_cli_status_saga, NULL, "no sagas", error);
     if (cli->json)
         fputs("}\n", cli->out);

@@ -2,10 +2,10 @@
 
 #include "outbox/runtime/failpoint.h"
 #include "outbox/runtime/log.h"
+#include "saga/topology/topology.h"
 #include "saga/worker/execute_private.h"
 #include "saga/worker/schema.h"
 #include "saga/worker/sql.h"
-#include "saga/worker/topology.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,13 @@
-#include "saga/worker/topology.h"
+#include "saga/topology/topology.h"
 
 #include <stdio.h>
+
+const struct topology_exchange topology_exchanges[TOPOLOGY_EXCHANGE_COUNT] = {
+    {TOPOLOGY_COMMANDS, "topic"},
+    {TOPOLOGY_REPLIES, "topic"},
+    {TOPOLOGY_EVENTS, "topic"},
+    {TOPOLOGY_DEAD, "fanout"},
+};
 
 static int queue_name(const char *exchange, const char *owner, char ret_queue[TOPOLOGY_QUEUE_BYTES],
                       struct error *error)
@@ -18,6 +25,11 @@ int topology_command_queue(const char *participant, char ret_queue[TOPOLOGY_QUEU
                            struct error *error)
 {
     return queue_name(TOPOLOGY_COMMANDS, participant, ret_queue, error);
+}
+
+void topology_command_binding(const char *participant, char ret_binding[TOPOLOGY_QUEUE_BYTES])
+{
+    (void)snprintf(ret_binding, TOPOLOGY_QUEUE_BYTES, "%s.#", participant);
 }
 
 int topology_reply_queue(const char *orchestrator, char ret_queue[TOPOLOGY_QUEUE_BYTES],
@@ -48,12 +60,15 @@ int topology_declare_base(struct broker *broker, struct error *error)
         {"x-queue-type", "quorum", 0},
         {"x-delivery-limit", NULL, TOPOLOGY_DELIVERY_LIMIT},
     };
-    int rc;
-    if ((rc = broker_declare_exchange(broker, TOPOLOGY_COMMANDS, "topic", true, error)) < 0 ||
-        (rc = broker_declare_exchange(broker, TOPOLOGY_REPLIES, "topic", true, error)) < 0 ||
-        (rc = broker_declare_exchange(broker, TOPOLOGY_EVENTS, "topic", true, error)) < 0 ||
-        (rc = broker_declare_exchange(broker, TOPOLOGY_DEAD, "fanout", true, error)) < 0 ||
-        (rc = broker_declare_queue(broker, TOPOLOGY_DEAD, true, false, arguments, 2, error)) < 0) {
+    for (int i = 0; i < TOPOLOGY_EXCHANGE_COUNT; i++) {
+        int rc = broker_declare_exchange(broker, topology_exchanges[i].name,
+                                         topology_exchanges[i].type, true, error);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    int rc = broker_declare_queue(broker, TOPOLOGY_DEAD, true, false, arguments, 2, error);
+    if (rc < 0) {
         return rc;
     }
     return broker_bind_queue(broker, TOPOLOGY_DEAD, TOPOLOGY_DEAD, "", error);
@@ -79,7 +94,6 @@ int topology_declare_participant(struct broker *broker, const char *participant,
         return rc;
     }
     char binding[TOPOLOGY_QUEUE_BYTES];
-    (void)snprintf(binding, sizeof binding, "%s.#",
-                   participant); /* shorter than the queue's name */
+    topology_command_binding(participant, binding);
     return declare_work_queue(broker, queue, TOPOLOGY_COMMANDS, binding, error);
 }
