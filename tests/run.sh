@@ -95,10 +95,11 @@ sql_suite() {
     count sql "$good" "$bad"
 }
 
+# Two at a time, each with servers of its own: these tests wait most of the time.
 pytest_suite() {
     log=$build/$1.log
     # shellcheck disable=SC2086  # both may be empty
-    (cd tests && /usr/bin/python3 -m pytest -q $long ${seed:+--seed $seed} "$1") >"$log" 2>&1 || true
+    (cd tests && /usr/bin/python3 -m pytest -q -n 2 $long ${seed:+--seed $seed} "$1") >"$log" 2>&1 || true
     last=$(grep -E '(passed|failed|error)' "$log" | tail -n 1)
     good=$(echo "$last" | sed -n 's/.*[^0-9]*\b\([0-9][0-9]*\) passed.*/\1/p')
     bad=$(echo "$last" | grep -oE '[0-9]+ (failed|error)' | awk '{s += $1} END {print s + 0}')
