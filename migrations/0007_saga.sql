@@ -1,12 +1,19 @@
 -- part: saga
 -- Sagas: definitions as verified data, the running instances, and what operators want of them. Only saga-worker decides
 -- (saga/machine); SQL starts instances and records intents. This file: the tables. 0008_template.sql: inputs; 0009_definition.sql and 0010_publish.sql:
--- define to publish; 0011_instance.sql: start and send; 0012_operator.sql: intents and views; 0013_saga_rights.sql: who may do what.
+-- define to publish; 0011_instance.sql: start and send; 0012_operator.sql: intents and views; 0013_saga_rights.sql: who may do what; 0014_retention.sql: how long
+-- what is over is kept.
 
 create table saga.setting (
     only_row     boolean primary key default true check (only_row),
     -- the routing key of this database's replies, and the end of its queue's name
-    orchestrator text not null check (orchestrator ~ '^[A-Za-z0-9_.-]{1,200}$')
+    orchestrator text not null check (orchestrator ~ '^[A-Za-z0-9_.-]{1,200}$'),
+    -- How long what is over is kept (0014_retention.sql): sagas and their history from the saga's end on, keys from its start on, answered
+    -- intents from the answer on. period: the range of ids that one partition holds.
+    saga_retention   interval not null default '30 days' check (saga_retention >= '1 hour'),
+    key_retention    interval not null default '90 days' check (key_retention >= '1 hour'),
+    intent_retention interval not null default '90 days' check (intent_retention >= '1 hour'),
+    period           interval not null default '1 day' check (period >= '1 minute')
 );
 -- The database's name, as far as a routing key can carry it.
 insert into saga.setting (orchestrator) values (left(regexp_replace(current_database(), '[^A-Za-z0-9_.-]', '_', 'g'), 200));
@@ -82,7 +89,7 @@ create table saga.definition_step (
     primary key (definition_id, step)
 );
 
--- A key never runs twice, also after its saga was archived.
+-- A key never runs twice: it is remembered for key_retention after its saga's start, and as long as that runs or is kept.
 create table saga.key (
     definition text not null,
     key        text not null,
@@ -91,6 +98,7 @@ create table saga.key (
     created_at timestamptz not null default clock_timestamp(),
     primary key (key, definition) -- in this order, so that people find a saga by its key alone
 );
+create index key_saga on saga.key (saga_id); -- ids begin with the time: the oldest first
 
 -- Running sagas. Only what an index needs is indexed, so that a step's update is HOT; wake_at only moves earlier, and waking too early re-arms it.
 --
@@ -116,24 +124,39 @@ create table saga.instance (
 ) with (fillfactor = 50);
 create index instance_wake_at on saga.instance (wake_at) where wake_at is not null;
 
--- Sagas that ended.
+-- Sagas that ended. This table and the history are partitioned by the time inside the saga's id, in the same ranges, so that what is over is
+-- dropped and not deleted, and costs those that run nothing (0014_retention.sql). The DEFAULT partitions have what no range takes: sagas
+-- that outlived theirs, and those of a time when nobody made partitions.
 create table saga.ended (
     like saga.instance,
     ended_at timestamptz not null default clock_timestamp(),
     primary key (id)
-);
+) partition by range (id);
 create index ended_at on saga.ended (ended_at);
+create table saga.ended_default partition of saga.ended default;
 
 -- What happened, a row per event, for people. event: started, sent, succeeded, failed, ...
+create sequence saga.history_id;
 create table saga.history (
-    id      bigint generated always as identity primary key,
     saga_id uuid not null,
+    id      bigint not null default nextval('saga.history_id'),
     at      timestamptz not null default clock_timestamp(),
     event   text not null,
     step    text,
-    detail  jsonb not null default '{}'
+    detail  jsonb not null default '{}',
+    primary key (saga_id, id)
+) partition by range (saga_id);
+alter sequence saga.history_id owned by saga.history.id;
+create table saga.history_default partition of saga.history default;
+
+-- The partitions by time.
+create table saga.period (
+    starts_at timestamptz primary key,
+    ends_at   timestamptz not null unique,
+    ended     name not null,
+    history   name not null,
+    check (starts_at < ends_at)
 );
-create index history_saga on saga.history (saga_id, id);
 
 -- What operators and services want of a saga; the worker decides and answers.
 create table saga.intent (
@@ -151,6 +174,7 @@ create table saga.intent (
     detail            text
 );
 create index intent_open on saga.intent (id) where applied_at is null;
+create index intent_answered on saga.intent (applied_at) where applied_at is not null;
 create index intent_saga on saga.intent (saga_id, id);
 -- A signal sent twice with the same id is one signal.
 create unique index intent_signal on saga.intent (saga_id, (argument ->> 'signal_id')) where verb = 'signal';

@@ -21,7 +21,8 @@ as $$
 $$;
 
 -- Queues commands: their bodies are made from the instance's row as it is now, so call it after the row was written, in the same
--- transaction. Returned are those that were not queued: whose input cannot be made, with the reason, or that name nothing.
+-- transaction (a saga that ends keeps its row until its last fences are queued). Returned are those that were not queued: whose input
+-- cannot be made, with the reason, or that name nothing.
 -- One INSERT for all of them; the plan's steps are read from saga.definition_step, where they lie unpacked.
 create function saga.send_commands(saga_ids uuid[], steps integer[], operations text[], rounds integer[], attempts integer[])
 returns table (ordinal integer, error text)
@@ -44,10 +45,7 @@ begin
         cross join saga.setting o
         -- LIMIT 1 leaves the planner no other way than a look into the index for each command. It plans once, perhaps when the tables are
         -- still empty, and would rather read them whole.
-        left join lateral (select r.definition_id, r.input, r.outputs from saga.instance r where r.id = c.saga_id
-                           union all -- a saga that has just ended may still have something to fence
-                           select e.definition_id, e.input, e.outputs from saga.ended e where e.id = c.saga_id
-                           limit 1) i on true
+        left join lateral (select r.definition_id, r.input, r.outputs from saga.instance r where r.id = c.saga_id limit 1) i on true
         left join lateral (select r.name, r.version from saga.definition r where r.id = i.definition_id limit 1) d on true
         left join lateral (select r.* from saga.definition_step r where r.definition_id = i.definition_id and r.step = c.step limit 1) s
             on true

@@ -19,6 +19,7 @@ grant select on saga.draft, saga.draft_step, saga.definition, saga.definition_st
 -- saga-worker, orchestrating: it alone moves instances.
 grant select, insert, update, delete on saga.instance, saga.ended to sagapost_worker;
 grant select, insert on saga.history to sagapost_worker;
+grant usage on sequence saga.history_id to sagapost_worker;
 grant select, update (applied_at, answer, detail) on saga.intent to sagapost_worker;
 grant select on saga.definition, saga.definition_step, saga.setting to sagapost_worker;
 grant execute on function
@@ -37,5 +38,5 @@ grant execute on function
     to sagapost_operator;
 grant execute on function saga.timestamp_of(bigint) to sagapost_reader;
 grant select on saga.instances, saga.steps, saga.timeline, saga.definitions, saga.setting, saga.intent, saga.definition, saga.definition_step,
-                saga.instance, saga.ended, saga.history, saga.key
+                saga.instance, saga.ended, saga.history, saga.key, saga.period
     to sagapost_operator, sagapost_reader;

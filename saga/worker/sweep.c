@@ -10,12 +10,16 @@
  * an old snapshot they cannot be marked as dead: with a million of them a look cost 104 ms, and
  * 0.08 ms from a bound on. So a look starts at the earliest time that the look before has found,
  * less a margin for transactions that were open meanwhile and commit a saga that was due before;
- * one from the very beginning comes with each stall check. */
+ * one from the very beginning comes with each stall check. The bound is not persisted: what that
+ * would save is one such look when a worker starts, and each stall check has one anyway. */
 #define BOUND_MARGIN_US (INT64_C(10) * 60 * US_PER_S)
 #define ROWS_MAX        1000
 #define STALLED_MAX     100
+/* saga.maintain(): as it wants to be called, and when it has more to do. */
+#define MAINTAIN_PAUSE_US (60 * US_PER_S)
+#define MORE_PAUSE_US     (1 * US_PER_S)
 
-enum look { LOOK_NONE, LOOK_TIMERS, LOOK_STALLED, LOOK_COUNTS };
+enum look { LOOK_NONE, LOOK_TIMERS, LOOK_STALLED, LOOK_COUNTS, LOOK_MAINTAIN };
 
 /* Series of the gauge that was set last time: what has become zero must be set to zero. */
 struct gauge {
@@ -28,7 +32,7 @@ struct sweep {
     struct sweep_options options;
     struct pg_params params;
     enum look running;
-    int64_t timers_due_us, stalled_due_us, counts_due_us;
+    int64_t timers_due_us, stalled_due_us, counts_due_us, maintain_due_us;
     int64_t bound_us;    /* the database's clock; 0: from the beginning */
     int64_t continue_us; /* there are more from here on; 0: there are not */
     struct gauge gauges[GAUGES_MAX];
@@ -59,6 +63,7 @@ void sweep_destroy(struct sweep *sweep)
 void sweep_reset(struct sweep *sweep)
 {
     sweep->timers_due_us = sweep->stalled_due_us = sweep->counts_due_us = 0;
+    sweep->maintain_due_us = 0;
     sweep->bound_us = sweep->continue_us = 0;
 }
 
@@ -72,6 +77,9 @@ int64_t sweep_next_us(const struct sweep *sweep)
     int64_t next_us = sweep->timers_due_us;
     if (sweep->stalled_due_us < next_us) {
         next_us = sweep->stalled_due_us;
+    }
+    if (sweep->maintain_due_us < next_us) {
+        next_us = sweep->maintain_due_us;
     }
     if (sweep->options.worker->settings.gauges_us > 0 && sweep->counts_due_us < next_us) {
         next_us = sweep->counts_due_us;
@@ -182,6 +190,20 @@ static void on_counts(void *data, struct pg_result *result, const struct error *
     }
 }
 
+static void on_maintained(void *data, struct pg_result *result, const struct error *failure)
+{
+    struct sweep *sweep = data;
+    if (failure) {
+        return;
+    }
+    if (!pg_is_null(result, 0, 0)) {
+        log_info("partitions of ended sagas", LOG_STR("did", pg_text(result, 0, 0)));
+    }
+    if (pg_bool(result, 0, 1)) {
+        sweep->maintain_due_us = loop_now_us(sweep->options.worker->loop) + MORE_PAUSE_US;
+    }
+}
+
 static void on_synced(void *data, struct pg_result *result, const struct error *failure)
 {
     (void)result;
@@ -190,7 +212,10 @@ static void on_synced(void *data, struct pg_result *result, const struct error *
         return;
     }
     if (failure && failure->retry != RETRY_RECONNECT) {
-        log_failure(LOG_LEVEL_ERROR, "looking for timers failed", failure);
+        log_failure(LOG_LEVEL_ERROR,
+                    sweep->running == LOOK_MAINTAIN ? "partitions of ended sagas could not be kept"
+                                                    : "looking for timers failed",
+                    failure);
     }
     look_over(sweep);
 }
@@ -227,6 +252,10 @@ bool sweep_start(struct sweep *sweep, int64_t now_us)
                           sweep->continue_us > 0 ? sweep->continue_us : sweep->bound_us);
         pg_params_int8(&sweep->params, ROWS_MAX);
         return look(sweep, LOOK_TIMERS, &sql_worker_sweep, on_timers);
+    }
+    if (sweep->maintain_due_us <= now_us) {
+        sweep->maintain_due_us = now_us + spread_us(sweep, MAINTAIN_PAUSE_US);
+        return look(sweep, LOOK_MAINTAIN, &sql_worker_maintain_sagas, on_maintained);
     }
     if (settings->gauges_us > 0 && sweep->counts_due_us <= now_us) {
         sweep->counts_due_us = now_us + spread_us(sweep, settings->gauges_us);

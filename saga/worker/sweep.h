@@ -1,5 +1,6 @@
 /* sweep.h: what a worker looks for in the database from time to time, between batches: sagas that
- * want to be woken soon, sagas that wait for nothing, and how many there are for the metrics.
+ * want to be woken soon, sagas that wait for nothing, how many there are for the metrics, and what
+ * is older than it is to be kept (saga.maintain).
  *
  * One look at a time on the orchestrating session, never while a batch runs on it. */
 #ifndef SAGAPOST_WORKER_SWEEP_H

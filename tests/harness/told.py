@@ -88,6 +88,10 @@ class Told:
     def state(self, saga):
         return self.place.value("select state from saga.instances where id = %s", (saga,))
 
+    def state_or_none(self, saga):
+        rows = self.place.sql("select state from saga.instances where id = %s", (saga,))
+        return rows[0][0] if rows else None
+
     def column(self, saga, name):
         return self.place.value(f"select {name} from saga.instances where id = %s", (saga,))
 

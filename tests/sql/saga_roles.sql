@@ -6,7 +6,7 @@ create temporary table role as
 select 'sagapost_' || name as name from unnest('{writer, relay, worker, definer, participant, operator, reader}'::text[]) as name;
 create temporary table relation as
 select oid, relname::text as name from pg_class
-where relnamespace = 'saga'::regnamespace and relkind in ('r', 'p', 'v', 'S') and relname !~ '^outcome_([0-9]{8}|default)$';
+where relnamespace = 'saga'::regnamespace and relkind in ('r', 'p', 'v', 'S') and not relispartition;
 
 create temporary table allowed as
 select r.name as role, t.name as relation, string_agg(privilege, ' ' order by privilege) as privileges
@@ -24,9 +24,9 @@ insert into wanted values
     ('sagapost_worker', '{outcome}', 'INSERT SELECT UPDATE'),
     ('sagapost_definer', '{draft, draft_step, definition, definition_step, definitions}', 'SELECT'),
     ('sagapost_definer', '{handler}', 'DELETE INSERT SELECT UPDATE'),
-    ('sagapost_operator', '{instances, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, key, handler, outcome,
+    ('sagapost_operator', '{instances, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, outcome,
                             outcome_horizon}', 'SELECT'),
-    ('sagapost_reader', '{instances, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, key, handler}', 'SELECT');
+    ('sagapost_reader', '{instances, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler}', 'SELECT');
 select set_eq('select * from allowed where role = ''' || name || '''', 'select role, unnest(relations), privileges from wanted where role = ''' || name || '''', name || ': relations')
 from role;
 select is((select string_agg(attname, ' ' order by attname) from pg_attribute where attrelid = 'saga.intent'::regclass and attnum > 0
@@ -105,12 +105,12 @@ select results_eq($$ select output from saga.outcome where step in ('a', 'b') an
                   'SECURITY DEFINER handlers with their owner''s rights, others with the worker''s');
 select is_empty($$ select saga.send_commands((select array_agg(id) from saga.instance), '{0}', '{undo}', '{1}', '{1}') $$, 'sends');
 select lives_ok($$ update saga.instance set revision = revision + 1; insert into saga.history (saga_id, event) select id, 'x' from saga.instance;
-                   insert into saga.ended select * from saga.instance; select saga.maintain_outcomes();
+                   insert into saga.ended select * from saga.instance; select saga.maintain_outcomes(), saga.maintain();
                    select id from saga.intent for update skip locked $$, 'moves instances, writes history, takes intents, keeps the partitions');
 select lives_ok(format('select saga.reply(%L, %L)', cmd('never'), 'transient'), 'gives up');
 select throws_ok(statement, '42501', null, 'a worker: ' || statement)
 from unnest(array['update saga.definition set current = false', 'insert into saga.handler (action, function, search_path) values (''a.b'', ''shop.act(jsonb)'', '''')', 'delete from saga.outcome',
-                  'delete from saga.history', 'delete from saga.key', 'select saga.start(''order'', ''{}'')']) as statement;
+                  'delete from saga.history', 'delete from saga.key', 'delete from saga.intent', 'delete from saga.period', 'select saga.start(''order'', ''{}'')']) as statement;
 reset role;
 
 set role sagapost_operator;

@@ -113,13 +113,6 @@ update saga.instance set outputs = jsonb_build_object('a', (select string_agg(md
 select matches((select error from saga.send_commands(array[:'id']::uuid[], '{1}', '{action}', '{1}', '{1}')), '^input of step "b": it has 64....? bytes, allowed are 524288$',
                'an input that grew too large');
 
--- A saga that has ended may still fence.
-truncate outbox.message;
-insert into saga.ended select i.* from saga.instance i where id = :'id';
-delete from saga.instance where id = :'id';
-select is_empty(format('select * from saga.send_commands(array[%L]::uuid[], %L, %L, %L, %L)', :'id', '{0}', '{probe}', '{1}', '{1}'), 'a command of a saga that has ended');
-select is(routing_key, 'p.a', 'is sent') from outbox.message;
-
 -- Roots that wait, and no timeout of the saga.
 select saga.define('waits');
 select saga.step('waits', 'pause', via => 'timer', timeout => '1 min');
