@@ -10,32 +10,56 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from harness.sandbox import Place, Sandbox  # noqa: E402
 
+from backlog import bench_backlog  # noqa: E402
+from drain import bench_drain  # noqa: E402
 from figures import Report  # noqa: E402
+from idle import bench_idle  # noqa: E402
+from latency import bench_latency  # noqa: E402
 from load import KEYS, PAYLOAD_BYTES, WINDOW  # noqa: E402
-from relay import bench_relay  # noqa: E402
 from saga import bench_saga  # noqa: E402
+from takeover import bench_takeover  # noqa: E402
 from writers import bench_writers  # noqa: E402
+
+PARTS = {
+    "drain": bench_drain,
+    "latency": bench_latency,
+    "idle": bench_idle,
+    "takeover": bench_takeover,
+    "backlog": bench_backlog,
+    "writers": bench_writers,
+    "saga": bench_saga,
+}
+RELAY = ("drain", "latency", "idle", "takeover", "backlog")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", choices=["relay", *PARTS, []], default=[], help=f"all when none is named; relay: {', '.join(RELAY)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=200000, help="of a small backlog")
+    parser.add_argument("--backlog", type=int, default=1000000, help="messages of a large one; the goal is about 10000000, which takes half an hour and 15 GB")
+    parser.add_argument("--seconds", type=int, default=10, help="of steady load")
+    parser.add_argument("--sagas", type=int, default=5000)
+    options = parser.parse_args()
+    wanted = options.what or ["relay", "writers", "saga"]
+    options.parts = [part for part in PARTS if part in wanted or ("relay" in wanted and part in RELAY)]
+    return options
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["relay", "writers", "saga", []], default=[])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--messages", type=int, default=200000)
-    parser.add_argument("--sagas", type=int, default=5000)
-    options = parser.parse_args()
-    what = options.what or ["relay", "writers", "saga"]
+    options = parse()
     sandbox = Sandbox()
     place = Place(sandbox, migrate=False)
     print(f"machine: {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, all servers and clients on it")
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
     print(f"versions: PostgreSQL {place.value('show server_version')}, RabbitMQ {sandbox.rabbitmqctl('version').strip()}")
     print(f"sizes: {options.messages} messages of {PAYLOAD_BYTES} bytes, {KEYS} keys, window {WINDOW}, {options.sagas} sagas, {options.rounds} rounds, fsync on")
     place.close()
     report = Report()
-    for name, bench in (("relay", bench_relay), ("writers", bench_writers), ("saga", bench_saga)):
-        if name in what:
-            bench(sandbox, report, options)
+    for part in options.parts:
+        PARTS[part](sandbox, report, options)
     sandbox.stop()
+    report.summary()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """What a process has used, as the kernel tells it."""
 
-import os
 import pathlib
 import re
 
 
 def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """All threads, in nanoseconds' steps; asking costs the process nothing."""
+    return sum(int(path.read_text().split()[0]) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def anonymous_bytes(pid):

@@ -8,7 +8,7 @@ from harness.sandbox import Place
 from harness.shop import Shop
 from harness.wait import wait_until
 
-from load import bare_publisher
+from load import publisher
 
 
 def bench_saga(sandbox, report, options):
@@ -17,7 +17,7 @@ def bench_saga(sandbox, report, options):
         place = Place(sandbox)
         shop = Shop(place)
         place.sql("update shop.stock set on_hand = 1000000; update shop.customer set balance = 1000000, flagged = false")
-        bare = bare_publisher(place, options.messages, "quorum")
+        bare = publisher(place, options.messages, "bench.quorum", "quorum", "library")[0]
         with Daemon(place, "outbox-relay") as relay, Daemon(place, "saga-worker") as worker:
             relay.wait_ready()
             worker.wait_ready()
