@@ -5,122 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NOW 1 /* of every event, and every timer is due by it */
-
 #define BIT(i) (UINT64_C(1) << (i))
-
-/* Packing: exact, so that two worlds are the same if and only if their keys are. Each field has its
- * place in a word: one word for the saga, half a word for each step. */
-
-struct packer {
-    uint64_t word;
-    int at;
-};
-
-static inline void put(struct packer *packer, unsigned value, int bits)
-{
-    assert(value < 1u << bits);
-    packer->word |= (uint64_t)value << packer->at;
-    packer->at += bits;
-}
-
-static inline unsigned get(struct packer *packer, int bits)
-{
-    unsigned value = (unsigned)(packer->word >> packer->at) & ((1u << bits) - 1);
-    packer->at += bits;
-    return value;
-}
-
-static uint64_t pack_saga(const struct world *world)
-{
-    struct packer packer = {0};
-    put(&packer, world->instance.state, 3);
-    put(&packer, world->instance.phase, 3);
-    put(&packer, world->instance.paused, 1);
-    put(&packer, world->instance.cancel_requested, 1);
-    put(&packer, world->instance.deadline_us != 0, 1);
-    put(&packer, world->cancelled, 1);
-    put(&packer, world->has_been_paused, 1);
-    put(&packer, world->lied, 1);
-    put(&packer, (unsigned)world->operators_used, 2);
-    return packer.word;
-}
-
-static void unpack_saga(uint64_t word, struct world *world)
-{
-    struct packer packer = {word, 0};
-    world->instance.state = (enum saga_state)get(&packer, 3);
-    world->instance.phase = (enum saga_phase)get(&packer, 3);
-    world->instance.paused = get(&packer, 1);
-    world->instance.cancel_requested = get(&packer, 1);
-    world->instance.deadline_us = get(&packer, 1) ? NOW : 0;
-    world->cancelled = get(&packer, 1);
-    world->has_been_paused = get(&packer, 1);
-    world->lied = get(&packer, 1);
-    world->operators_used = (int)get(&packer, 2);
-}
-
-#define STEP_BITS    32
-#define ROUND_BITS   3
-#define ATTEMPT_BITS 2
-
-static uint64_t pack_step(const struct step_status *status, const struct truth *truth)
-{
-    struct packer packer = {0};
-    put(&packer, status->state, 5);
-    put(&packer, (unsigned)status->round, ROUND_BITS);
-    put(&packer, (unsigned)status->undo_round, ROUND_BITS);
-    put(&packer, (unsigned)status->attempt, ATTEMPT_BITS);
-    put(&packer, status->due_us != 0, 1);
-    put(&packer, truth->action, 2);
-    put(&packer, (unsigned)truth->failed_round, ROUND_BITS);
-    put(&packer, (unsigned)truth->sent_round, ROUND_BITS);
-    put(&packer, (unsigned)truth->undo_failed_round, ROUND_BITS);
-    put(&packer, (unsigned)truth->undo_sent_round, ROUND_BITS);
-    put(&packer, truth->undone, 1);
-    put(&packer, truth->probe_sent, 1);
-    put(&packer, truth->by_hand, 1);
-    put(&packer, truth->expired, 1);
-    assert(packer.at == STEP_BITS);
-    return packer.word;
-}
-
-static void unpack_step(uint64_t word, struct step_status *status, struct truth *truth)
-{
-    struct packer packer = {word, 0};
-    status->state = (enum step_state)get(&packer, 5);
-    status->round = (int)get(&packer, ROUND_BITS);
-    status->undo_round = (int)get(&packer, ROUND_BITS);
-    status->attempt = (int)get(&packer, ATTEMPT_BITS);
-    status->due_us = get(&packer, 1) ? NOW : 0;
-    truth->action = (enum outcome)get(&packer, 2);
-    truth->failed_round = (int)get(&packer, ROUND_BITS);
-    truth->sent_round = (int)get(&packer, ROUND_BITS);
-    truth->undo_failed_round = (int)get(&packer, ROUND_BITS);
-    truth->undo_sent_round = (int)get(&packer, ROUND_BITS);
-    truth->undone = get(&packer, 1);
-    truth->probe_sent = get(&packer, 1);
-    truth->by_hand = get(&packer, 1);
-    truth->expired = get(&packer, 1);
-}
-
-struct world_key world_pack(const struct plan *plan, const struct world *world)
-{
-    struct world_key key = {{pack_saga(world)}};
-    for (int i = 0; i < plan->step_count; i++)
-        key.words[1 + i / 2] |= pack_step(&world->instance.steps[i], &world->truth[i])
-                                << (i % 2 * STEP_BITS);
-    return key;
-}
-
-void world_unpack(const struct plan *plan, const struct world_key *key, struct world *ret_world)
-{
-    memset(ret_world, 0, sizeof(*ret_world));
-    unpack_saga(key->words[0], ret_world);
-    for (int i = 0; i < plan->step_count; i++)
-        unpack_step(key->words[1 + i / 2] >> (i % 2 * STEP_BITS), &ret_world->instance.steps[i],
-                    &ret_world->truth[i]);
-}
 
 /* Moves. */
 
@@ -135,7 +20,7 @@ static struct move *add(struct mover *mover, enum machine_event_type type, int s
 {
     assert(mover->count < MOVES_MAX);
     struct move *move = &mover->moves[mover->count++];
-    *move = (struct move){.event = {.type = type, .step = step, .now_us = NOW}};
+    *move = (struct move){.event = {.type = type, .step = step, .now_us = WORLD_NOW}};
     if (step >= 0)
         move->truth = mover->world->truth[step];
     return move;
@@ -460,10 +345,10 @@ static void forget_time(const struct plan *plan, struct instance *instance)
 {
     for (int i = 0; i < plan->step_count; i++) {
         if (instance->steps[i].due_us != 0)
-            instance->steps[i].due_us = NOW;
+            instance->steps[i].due_us = WORLD_NOW;
     }
     if (instance->deadline_us != 0)
-        instance->deadline_us = NOW;
+        instance->deadline_us = WORLD_NOW;
 }
 
 static const char *send(const struct plan *plan, struct world *world,
@@ -490,7 +375,7 @@ const char *world_start(const struct plan *plan, struct world *ret_world)
 {
     static struct machine_decision decision;
     memset(ret_world, 0, sizeof(*ret_world));
-    machine_start(plan, &ret_world->instance, NOW, &decision);
+    machine_start(plan, &ret_world->instance, WORLD_NOW, &decision);
     const char *broken = send(plan, ret_world, &decision, -1, false);
     forget_time(plan, &ret_world->instance);
     return broken ? broken : check_state(plan, ret_world);
@@ -554,7 +439,7 @@ static const char *refuse(const struct plan *plan, struct world *world,
                                         .operation = command->operation,
                                         .round = command->round,
                                         .attempt = command->attempt,
-                                        .now_us = NOW};
+                                        .now_us = WORLD_NOW};
     machine_apply(plan, &world->instance, &event, &decision);
     forget_time(plan, &world->instance);
     return send(plan, world, &decision, -1, false);
@@ -592,7 +477,7 @@ const char *world_try_garbage(const struct plan *plan, const struct world *world
                 .operation = (enum saga_operation)(code / 2 % 3),
                 .round = 1,
                 .empty = code % 2,
-                .now_us = NOW,
+                .now_us = WORLD_NOW,
             };
             machine_apply(plan, &instance, &event, &decision);
             const char *broken = machine_check(plan, &instance);
@@ -601,37 +486,4 @@ const char *world_try_garbage(const struct plan *plan, const struct world *world
         }
     }
     return NULL;
-}
-
-/* For people. */
-
-void world_print(const struct plan *plan, const struct world *world)
-{
-    static const char *const outcomes[] = {"open", "done", "fenced"};
-    const struct instance *instance = &world->instance;
-    const char *phase = saga_phase_name(instance->phase);
-    printf("    %s%s%s%s%s%s:", saga_state_name(instance->state), phase ? "/" : "",
-           phase ? phase : "", instance->paused ? " paused" : "",
-           instance->cancel_requested ? " cancel" : "", instance->deadline_us ? " deadline" : "");
-    for (int i = 0; i < plan->step_count; i++) {
-        const struct step_status *status = &instance->steps[i];
-        const struct truth *truth = &world->truth[i];
-        printf("  %s=%s r%d u%d a%d%s (%s%s%s)", plan->steps[i].name,
-               step_state_name(status->state), status->round, status->undo_round, status->attempt,
-               status->due_us ? " timer" : "", outcomes[truth->action],
-               truth->failed_round ? " failed" : "", truth->undone ? " undone" : "");
-    }
-    printf("\n");
-}
-
-void move_print(const struct plan *plan, const struct move *move)
-{
-    const struct machine_event *event = &move->event;
-    printf("  %s", machine_event_name(event->type));
-    if (event->step >= 0)
-        printf(" %s", plan->steps[event->step].name);
-    if (event->type <= EVENT_EXPIRED)
-        printf(" to %s r%d a%d%s", saga_operation_name(event->operation), event->round,
-               event->attempt, event->empty ? " empty" : "");
-    printf("\n");
 }

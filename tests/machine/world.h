@@ -20,6 +20,7 @@
 
 #define WORLD_STEPS_MAX 4
 #define MOVES_MAX       128
+#define WORLD_NOW       1 /* of every event, and every timer is due by it */
 #define KEY_WORDS       (1 + WORLD_STEPS_MAX / 2)
 
 /* What may happen beside answers, silence, timers and the saga's deadline. */
