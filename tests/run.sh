@@ -4,7 +4,7 @@
 #   sh tests/run.sh [--long] [--seed N] [SUITE...]
 #
 # Suites: unit (C, no server), server (C, against the private servers), sql (pgTAP), integration, fault; without a name all of them.
-# --long adds the long runs. The build folder is build/test, or SAGAPOST_BUILD; SAGAPOST_MESON adds options to its set-up.
+# --long adds the long runs, the machine's walk through 19 million worlds among them. The build folder is build/test, or SAGAPOST_BUILD; SAGAPOST_MESON adds options to its set-up.
 # A failing test shows what it printed; the logs stay in the build folder.
 set -eu
 cd "$(dirname "$0")/.."
@@ -72,9 +72,20 @@ count() { # adds passed and failed, prints a line
     echo "$1: $2 passed, $3 failed"
 }
 
+# The exhaustive walk of the saga machine, with three steps of every kind.
+long_walk() {
+    if "$build/tests/machine/machine-walk" --long >"$build/walk.log" 2>&1; then
+        count 'machine-walk --long' 1 0
+    else
+        cat "$build/walk.log"
+        count 'machine-walk --long' 0 1
+    fi
+}
+
 meson_suite() {
     log=$build/$1.log
-    meson test -C "$build" --suite "$1" --num-processes 2 --print-errorlogs >"$log" 2>&1 || true
+    # The limits are for tests that hang, not for machines that are slow.
+    meson test -C "$build" --suite "$1" --num-processes 2 --timeout-multiplier 5 --print-errorlogs >"$log" 2>&1 || true
     good=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$log" | tail -n 1)
     # Everything that is not Ok or expected counts: failed, unexpectedly passed, timed out. A skipped test of this suite has failed: it had all it needs.
     bad=$(sed -n 's/^\(Fail\|Unexpected Pass\|Timeout\|Skipped\): *\([0-9]*\).*/\2/p' "$log" | awk '{s += $1} END {print s + 0}')
@@ -111,7 +122,10 @@ pytest_suite() {
 
 for suite in $suites; do
     case $suite in
-    unit) meson_suite unit ;;
+    unit)
+        meson_suite unit
+        [ -z "$long" ] || long_walk
+        ;;
     server)
         servers
         meson_suite server
