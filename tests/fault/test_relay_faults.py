@@ -49,8 +49,8 @@ def test_relay_killed_ten_times(place, daemons, consumer, writers, seed):
     load = writers()
     kills = 10
     for _ in range(kills):
-        before = len(consumer.seen)
-        wait_until(lambda: len(consumer.seen) >= before + chance.randint(20, 200), 30, "the relay publishes")
+        wanted = len(consumer.seen) + chance.randint(20, 200)
+        wait_until(lambda: len(consumer.seen) >= wanted, 60, "the relay publishes")  # noqa: B023
         daemon.kill()
         daemon = relay(daemons)
     daemon.wait_ready()
@@ -154,7 +154,7 @@ def test_long_and_prepared_transactions_hold_up_only_themselves(place, daemons, 
     cursor.execute("prepare transaction 'waits'")
     load.wait_written(500)
     arrived = len(consumer.seen)
-    wait_until(lambda: len(consumer.seen) > arrived + 100, 30, "the others go on")
+    wait_until(lambda: len(consumer.seen) > arrived + 100, 60, "the others go on")
     assert not any(b'"long"' in body or b'"prepared"' in body for _, body in list(consumer.arrived))
     long.commit()
     prepared.commit()
@@ -171,8 +171,8 @@ def test_relay_killed_two_hundred_times(place, daemons, consumer, writers, seed)
     kills = 200
     for _ in range(kills):
         daemon = relay(daemons)
-        before = len(consumer.seen)
-        wait_until(lambda: len(consumer.seen) >= before + chance.randint(1, 300), 60, "the relay publishes")
+        wanted = len(consumer.seen) + chance.randint(1, 300)
+        wait_until(lambda: len(consumer.seen) >= wanted, 60, "the relay publishes")  # noqa: B023
         daemon.kill()
     relay(daemons).wait_ready()
     load.stop()

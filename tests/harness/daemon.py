@@ -1,6 +1,9 @@
 """A daemon under test: started, watched through its log and its HTTP window, stopped or killed."""
 
+import itertools
+import math
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,10 +14,22 @@ from .sandbox import PROGRAMS
 from .wait import wait_until
 
 
+# Below the ports from which connections get theirs (and below those of the sandbox): what is free now is still free when the program
+# binds it, and no port is given out twice.
+_ports = itertools.cycle(range(10000, 19900))
+for _ in range(random.SystemRandom().randrange(9900)):
+    next(_ports)
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in itertools.islice(_ports, 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")
 
 
 class Daemon:
@@ -48,15 +63,32 @@ class Daemon:
             return 0, str(error)
 
     def metric(self, name, **labels):
-        """The sum over all series of `name` that have these labels; None when there are none."""
-        found = None
-        for line in self.http("/metrics")[1].splitlines():
+        """The sum over all series of `name` that have these labels; when there are none, a number that is neither less nor more than any.
+
+        What a program counts after a COMMIT is seen in the database a moment before it is seen here: wait_metric() for it."""
+        found = []
+        for line in self.metrics().splitlines():
             if line.startswith("#") or not line.startswith(name):
                 continue
             series, _, value = line.rpartition(" ")
             if series.split("{")[0] == name and all(f'{k}="{v}"' in series for k, v in labels.items()):
-                found = (found or 0.0) + float(value)
-        return found
+                found.append(float(value))
+        return sum(found) if found else math.nan
+
+    def metrics(self):
+        """The text of /metrics. A program that is busy may be slow to answer; one that has ended fails the test."""
+
+        def answered():
+            assert self.alive(), f"{self.program} ended with {self.process.returncode}:\n{self.log()[-4000:]}"
+            status, text = self.http("/metrics")
+            return status == 200 and [text]
+
+        return wait_until(answered, 60, lambda: f"/metrics: {self.http('/metrics')}")[0]
+
+    def wait_metric(self, name, wanted, limit_s=30, **labels):
+        """Until wanted(value) is true, or the value is `wanted`."""
+        holds = wanted if callable(wanted) else lambda value: value == wanted
+        wait_until(lambda: holds(self.metric(name, **labels)), limit_s, lambda: f"{name} {labels}: {self.metric(name, **labels)}\n{self.log()[-4000:]}")
 
     def alive(self):
         return self.process.poll() is None

@@ -94,7 +94,8 @@ class Sandbox:
     def stop(self):
         if self.folder.exists():
             try:
-                self.rabbitmq("kill")  # in good order it takes a second for each virtual host
+                self.rabbitmq("kill")  # in good order it takes a second for each virtual host,
+                self.postgres("kill")  # and there a checkpoint of what is thrown away
                 self.run("stop", self.folder)
             finally:
                 if "SAGAPOST_KEEP" not in os.environ:

@@ -73,7 +73,8 @@ class Told:
         given = "".join(f", {key} => {value}" for key, value in options.items())
         statements = [f"select saga.define('{name}'{given})"]
         for step, kind, after, *more in steps:
-            named = {"action": "'told.act'", "kind": f"'{kind}'", "after": f"'{{{after}}}'", "timeout": "'5s'", "retry": QUICK}
+            # A timeout that no machine is too slow for: a test that wants one to pass names its own.
+            named = {"action": "'told.act'", "kind": f"'{kind}'", "after": f"'{{{after}}}'", "timeout": "'2min'", "retry": QUICK}
             if kind == "compensable":
                 named.update({"undo": "'told.undo'", "undo_retry": QUICK})
             named.update(more[0] if more else {})

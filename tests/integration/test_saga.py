@@ -161,7 +161,7 @@ def test_retriable_step_gets_stuck_and_is_retried_by_an_operator(told, programs)
     wait_state(told, saga, "STUCK")
     assert told.column(saga, "phase") == "forward"
     assert told.column(saga, "errors")["last"]["code"] == "XX000"
-    wait_until(lambda: "a saga is stuck" in programs.log(), 10, "the log says so")
+    programs.wait_log("a saga is stuck")
     told.behave("last", "action", "XX000", times=0)
     told.place.sql("select saga.retry(%s, reason => 'mended')", (saga,))
     assert end(told, saga) == "SUCCEEDED"
@@ -220,15 +220,16 @@ def test_cancel_past_the_pivot_is_refused(told, programs):
 
 
 def test_pause_resume_and_a_revision_that_is_old(told, programs):
-    told.define("pause", [("a", "compensable", ""), ("b", "compensable", "a"), ("p", "pivot", "b")])
-    told.behave("a", "action", "40001", times=3)
+    told.define("pause", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 1000, base => '200ms', cap => '200ms')"}), ("b", "compensable", "a"), ("p", "pivot", "b")])
+    told.behave("a", "action", "40001")
     saga = told.start("pause")
     told.place.sql("select saga.pause(%s)", (saga,))
     assert intents(told, saga) == [("pause", "applied")]
     assert told.column(saga, "paused")
     told.place.sql("select saga.resume(%s, expected_revision => -1)", (saga,))
     assert intents(told, saga)[1] == ("resume", "refused")
-    wait_until(lambda: told.steps(saga)["a"] in ("READY", "SUCCEEDED"), 30, lambda: told.show(saga))
+    wait_until(lambda: told.steps(saga)["a"] == "READY", 30, lambda: told.show(saga))
+    told.behave("a", "action", "40001", times=0)
     told.place.sql("select saga.resume(%s, expected_revision => revision) from saga.instances where id = %s", (saga, saga))
     assert intents(told, saga)[2] == ("resume", "applied")
     assert end(told, saga) == "SUCCEEDED"
@@ -285,7 +286,7 @@ def test_retriable_input_that_cannot_be_built_gets_it_stuck(told, programs):
 
 
 def test_saga_timeout_undoes(told, programs):
-    told.define("timeout", [("a", "compensable", ""), ("b", "compensable", "a", {"retry": "saga.retry_policy(max => 100, base => '60s', cap => '60s')"}), ("p", "pivot", "b")], timeout="'2s'")
+    told.define("timeout", [("a", "compensable", ""), ("b", "compensable", "a", {"retry": "saga.retry_policy(max => 100, base => '60s', cap => '60s')"}), ("p", "pivot", "b")], timeout="'4s'")
     told.behave("b", "action", "40001")
     saga = told.start("timeout")
     assert end(told, saga) == "COMPENSATED"
@@ -352,14 +353,15 @@ def drained(told):
 
 def test_repeated_messages_of_a_live_saga_are_ignored(told, programs):
     told.define("live", [("a", "compensable", ""), ("b", "compensable", "a"), ("p", "pivot", "b", {"retry": "saga.retry_policy(max => 100, base => '1s', factor => 1, cap => '1s')"})])
-    told.behave("p", "action", "40001", times=2)
+    told.behave("p", "action", "40001")
     saga = told.start("live")
     wait_until(lambda: told.steps(saga)["p"] == "RETRY_WAIT", 30, lambda: told.show(saga))
     channel = told.place.channel()
     for exchange, key, body in published(told, "reply"):
         if json.loads(body)["saga"]["step"] in ("a", "b"):
             channel.basic_publish(exchange, key, body.encode())
-    wait_until(lambda: programs.metric("sagapost_saga_replies_ignored_total") >= 2, 30, "they are counted")
+    programs.wait_metric("sagapost_saga_replies_ignored_total", lambda ignored: ignored >= 2)
+    told.behave("p", "action", "40001", times=0)
     assert end(told, saga) == "SUCCEEDED"
     assert told.effects(saga) == ["a", "b", "p"]
 
@@ -407,7 +409,7 @@ def test_unreadable_messages_are_dead_lettered(told, programs):
 
 def test_reply_that_names_no_step(told, programs):
     told.define("stranger", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 100, base => '1s', factor => 1, cap => '1s')"}), ("p", "pivot", "a")])
-    told.behave("a", "action", "40001", times=2)
+    told.behave("a", "action", "40001")
     saga = told.start("stranger")
     body = {"saga": {"id": saga, "step": "nobody", "operation": "action", "round": 1}, "outcome": "ok"}
     unknown = {"saga": {"id": str(uuid.uuid4()), "step": "a", "operation": "action", "round": 1}, "outcome": "ok"}
@@ -416,7 +418,8 @@ def test_reply_that_names_no_step(told, programs):
     channel.basic_publish("saga.replies", orchestrator, json.dumps(body).encode())
     channel.basic_publish("saga.replies", orchestrator, json.dumps(unknown).encode())
     wait_until(lambda: programs.metric("sagapost_saga_dead_lettered_total", role="orchestrate") == 1, 30, programs.log)
-    wait_until(lambda: programs.metric("sagapost_saga_replies_unknown_saga_total") == 1, 30, "it is counted and dropped")
+    programs.wait_metric("sagapost_saga_replies_unknown_saga_total", 1)  # it is counted and dropped
+    told.behave("a", "action", "40001", times=0)
     assert end(told, saga) == "SUCCEEDED"
 
 
@@ -613,7 +616,7 @@ def test_a_batch_with_a_culprit(told, daemons):
     )
     told.place.sql("select saga.handle('stall.act', 'told.stall')")
     told.define("culprit", [("a", "compensable", "", {"action": "'stall.act'", "undo": "'stall.act'", "retry": "saga.retry_policy(max => 1)"}), ("p", "pivot", "a")])
-    worker = daemons("saga-worker", "--statement-timeout", "1s").wait_ready()
+    worker = daemons("saga-worker", "--statement-timeout", "2s").wait_ready()
     worker.wait_log("participant=stall")
     told.place.sql("select saga.start('culprit', jsonb_build_object('n', n)) from generate_series(1, 32) n")
     all_ended(told, 32)
@@ -696,13 +699,13 @@ def test_a_saga_that_cannot_be_written_for_a_while(told, daemons, state):
 
 def test_a_saga_whose_row_was_damaged(told, programs):
     """Its replies are set apart with the reason, it is named in the log, and nothing else is disturbed."""
-    told.define("damaged", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 100, base => '500ms', factor => 1, cap => '500ms')"}), ("p", "pivot", "a")])
+    told.define("damaged", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 100, base => '3s', factor => 1, cap => '3s')"}), ("p", "pivot", "a")])
     told.behave("a", "action", "55P03", times=1)
     saga = told.start("damaged")
     wait_until(lambda: told.steps(saga)["a"] == "RETRY_WAIT", 30, lambda: told.show(saga))
     told.place.sql("update saga.instance set steps = '[{\"s\": \"DANCING\"}]'")
     programs.wait_log("a saga cannot be driven")
-    assert saga in programs.log()
+    programs.wait_log(saga)
     assert end(told, told.start("damaged")) == "SUCCEEDED"
 
 
@@ -727,7 +730,7 @@ def test_worker_with_no_more_rights_than_its_role(told, daemons):
 def test_a_saga_that_lost_its_timer_is_woken(told, daemons):
     """What no crash of ours leaves behind, but a hand may: a saga without a timer is found and goes on."""
     daemons("outbox-relay").wait_ready()
-    told.define("lost", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 10, base => '1s', factor => 1, cap => '1s')"}), ("p", "pivot", "a")])
+    told.define("lost", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 10, base => '4s', factor => 1, cap => '4s')"}), ("p", "pivot", "a")])
     told.behave("a", "action", "40001", times=1)
     worker = daemons("saga-worker").wait_ready()
     saga = told.start("lost")
@@ -740,7 +743,8 @@ def test_a_saga_that_lost_its_timer_is_woken(told, daemons):
 
 
 def test_timers_fire_in_time(told, programs):
-    told.define("timed", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 3, base => '700ms', factor => 1, cap => '700ms', jitter => false)"}), ("p", "pivot", "a")])
+    # The first hundred calls fail, whichever sagas they are of: on a slow machine one saga may be hit several times.
+    told.define("timed", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 110, base => '700ms', factor => 1, cap => '700ms', jitter => false)"}), ("p", "pivot", "a")])
     told.behave("a", "action", "55P03", times=100)
     told.place.sql("select saga.start('timed', '{}') from generate_series(1, 100)")
     wait_until(lambda: told.place.value("select count(*) from saga.ended where state = 'SUCCEEDED'") == 100, 60, "all succeeded")
@@ -754,11 +758,11 @@ def test_state_gauges(told, daemons):
     told.behave("last", "action", "XX000")
     saga = told.start("gauge")
     wait_state(told, saga, "STUCK")
-    wait_until(lambda: worker.metric("sagapost_saga_stuck") == 1, 30, "the gauge says so")
-    assert worker.metric("sagapost_saga_sagas", definition="gauge", state="STUCK") == 1
+    worker.wait_metric("sagapost_saga_stuck", 1)
+    worker.wait_metric("sagapost_saga_sagas", 1, definition="gauge", state="STUCK")
     told.behave("last", "action", "XX000", times=0)
     told.place.sql("select saga.retry(%s)", (saga,))
     end(told, saga)
-    wait_until(lambda: worker.metric("sagapost_saga_stuck") == 0, 30, "and takes it back")
-    assert worker.metric("sagapost_saga_ended_total", definition="gauge", state="SUCCEEDED") == 1
+    worker.wait_metric("sagapost_saga_stuck", 0)
+    worker.wait_metric("sagapost_saga_ended_total", 1, definition="gauge", state="SUCCEEDED")
     assert worker.metric("sagapost_saga_step_latency_seconds_count", definition="gauge") >= 2

@@ -227,6 +227,20 @@ static void terminate(struct fixture *fixture)
     aside(sql);
 }
 
+/* A server that is ended before it has begun with a request says so in answer to another. */
+static void wait_until_it_sleeps(struct fixture *fixture)
+{
+    char sql[300];
+    snprintf(sql, sizeof(sql),
+             "do $$ begin for i in 1 .. 6000 loop"
+             " perform from pg_stat_activity where pid = %d and wait_event = 'PgSleep';"
+             " if found then return; end if;"
+             " perform pg_stat_clear_snapshot(), pg_sleep(0.01);"
+             " end loop; raise 'it does not sleep'; end $$",
+             pg_session_backend_pid(fixture->session));
+    aside(sql);
+}
+
 static void terminated_while_requests_are_open(void **state)
 {
     struct fixture *fixture = *state;
@@ -238,6 +252,7 @@ static void terminated_while_requests_are_open(void **state)
     ask_sync(fixture);
     turn_until(fixture,
                fixture->answered == 2); /* that of BEGIN waits on the server for the group */
+    wait_until_it_sleeps(fixture);
     terminate(fixture);
     turn_until(fixture, fixture->ups == 2);
     assert_int_equal(fixture->answered, 6);
