@@ -11,6 +11,7 @@
 #
 # DIR/env holds lines of sh: SAGAPOST_POSTGRES and SAGAPOST_AMQP (what the programs take), PGHOST PGPORT PGUSER PGDATABASE (what
 # psql takes), AMQP_PORT. Servers keep their ports over a restart. As root they run as users postgres and rabbitmq.
+# SAGAPOST_SANDBOX_PORTS="LOW HIGH" names the ports to choose from, for sandboxes that start at the same time.
 # DIR/postgresql.conf.extra and DIR/rabbitmq.conf.extra, where present before the first start, are added to the configuration.
 set -eu
 
@@ -34,11 +35,13 @@ as_user() {
 
 # $1 free ports of the loopback, below the range from which connections get theirs. RabbitMQ and Erlang want theirs known beforehand.
 free_ports() {
-    /usr/bin/python3 - "$1" <<'EOF'
+    # shellcheck disable=SC2086  # two words
+    /usr/bin/python3 - "$1" ${SAGAPOST_SANDBOX_PORTS:-20000 32000} <<'EOF'
 import random, socket, sys
 
-wanted, held = int(sys.argv[1]), []
-for port in random.sample(range(20000, 32000), 4000):
+wanted, low, high = map(int, sys.argv[1:])
+held = []
+for port in random.sample(range(low, high), high - low):
     s = socket.socket()
     try:
         s.bind(("127.0.0.1", port))

@@ -10,14 +10,14 @@ import subprocess
 import urllib.error
 import urllib.request
 
-from .sandbox import PROGRAMS
+from .sandbox import PROGRAMS, RUN
 from .wait import wait_until
 
 
-# Below the ports from which connections get theirs (and below those of the sandbox): what is free now is still free when the program
-# binds it, and no port is given out twice.
-_ports = itertools.cycle(range(10000, 19900))
-for _ in range(random.SystemRandom().randrange(9900)):
+# Below the ports from which connections get theirs, and below those of the sandbox; another thousand for each of several runs side by side:
+# what is free now is still free when the program binds it.
+_ports = itertools.cycle(range(10000 + 1000 * (RUN % 10), 11000 + 1000 * (RUN % 10)))
+for _ in range(random.SystemRandom().randrange(1000)):
     next(_ports)
 
 
@@ -131,4 +131,11 @@ class Daemon:
     def __exit__(self, *_):
         if self.alive():
             self.signal(signal.SIGCONT)
+            if "SAGAPOST_COVERAGE" in os.environ:  # the lines that it ran are written at its end (tests/coverage.py)
+                self.signal(signal.SIGTERM)
+                try:
+                    self.wait_exit(30)
+                    return
+                except subprocess.TimeoutExpired:
+                    pass
             self.kill()

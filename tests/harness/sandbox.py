@@ -23,6 +23,9 @@ PROGRAMS = {
 
 VHOSTS_AT_A_TIME = 20
 
+# Which of the runs side by side this is (pytest -n).
+RUN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+
 
 class Sandbox:
     """The servers of one test run. `stop` is called however the run ends."""
@@ -43,6 +46,8 @@ class Sandbox:
     def run(self, *arguments):
         done = subprocess.run(
             ["sh", str(SCRIPT), *map(str, arguments)],
+            # Ports are free when they are chosen and taken seconds later: runs side by side choose from their own.
+            env={**os.environ, "SAGAPOST_SANDBOX_PORTS": f"{20000 + RUN % 6 * 2000} {22000 + RUN % 6 * 2000}"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

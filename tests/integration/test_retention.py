@@ -59,6 +59,6 @@ def test_a_worker_keeps_what_is_wanted_and_drops_the_rest(told, daemons):
     daemons("outbox-relay").wait_ready()
     worker = daemons("saga-worker").wait_ready()
     wait_until(lambda: place.value("select count(*) from saga.period where ends_at < now() - interval '29 days'") == 0, 30, "both periods are dropped")
-    assert worker.log().count('msg="partitions of ended sagas"') == 2
+    wait_until(lambda: worker.log().count('msg="partitions of ended sagas"') == 2, 30, worker.log)
     wait_until(lambda: place.value("select count(*) from saga.intent") == 0, 30, "old intents are forgotten")
     wait_until(lambda: place.value("select count(*) from saga.ended where state = 'SUCCEEDED'") == 3, 30, "sagas end as ever")
