@@ -90,6 +90,8 @@ void relay_refresh(struct relay *relay)
 
     metric_set(stats->in_flight, lane_in_flight(relay->lane));
     metric_set(stats->unpersisted, flow_unpersisted(relay->flow) + park_in_memory(relay->park));
+    metric_set(stats->window_limit, relay->options.settings.window);
+    metric_set(stats->parked_limit, relay->options.settings.parked_rows);
     metric_set(stats->backlog_rows, relay_owns(relay) ? (double)backlog_rows(relay) : 0);
     metric_set(stats->backlog_oldest_age_seconds, (double)oldest_age_us(relay) / US_PER_S);
     metric_set(stats->lease_epoch, (double)lease_epoch(relay->lease));

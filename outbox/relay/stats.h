@@ -10,9 +10,9 @@ struct stats {
     struct metric *confirmed, *returned, *nacked, *unknown;
     struct metric *set_aside, *settled_aside;
     struct metric *overtaken;
-    struct metric *in_flight, *unpersisted;
+    struct metric *in_flight, *unpersisted, *window_limit;
     struct metric *backlog_rows, *backlog_oldest_age_seconds;
-    struct metric *parked_waiting, *parked_parked, *parked_behind;
+    struct metric *parked_waiting, *parked_parked, *parked_behind, *parked_limit;
     struct metric *stalled;
     struct metric *confirm_latency_seconds, *commit_to_confirm_seconds;
     struct metric *blocked_seconds;

@@ -21,6 +21,11 @@ static const struct setting cli_settings[] = {
     {"reason", SETTING_TEXT, NULL, 0, 0, 0, "changes: why, for the audit", NULL},
     {"wait", SETTING_MILLIS, "5s", 0, 3600000, 0,
      "changes: how long to wait for the daemon's answer", NULL},
+    {"watch", SETTING_BOOL, "off", 0, 0, 0,
+     "outbox status: a live screen, or lines where there is no terminal", NULL},
+    {"interval", SETTING_MILLIS, "1s", 100, 3600000, 0, "with watch: how often to look", NULL},
+    {"relay", SETTING_ADDRESS, NULL, 0, 0, 0,
+     "with watch: what this relay listens on, for its rates, window and latency", NULL},
     {0}};
 
 struct command {
@@ -42,7 +47,7 @@ static const struct command commands[] = {
      "bring the database's schema to what this version needs"},
     {{"status"}, "", 0, 0, status_command, "schema, backlog, parked messages, sagas by state"},
     {{"doctor"}, "", 0, 0, doctor_command, "look at both servers and say what is wrong"},
-    {{"outbox", "status"}, "", 0, 0, outbox_status_command, "relay, backlog, ring"},
+    {{"outbox", "status"}, "", 0, 0, outbox_status_command, "relay, backlog, ring; --watch"},
     {{"outbox", "parked", "list"}, "", 0, 0, parked_list_command, "messages set aside, and why"},
     {{"outbox", "parked", "show"},
      "MESSAGE",

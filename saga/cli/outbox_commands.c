@@ -3,6 +3,7 @@
 #include "saga/cli/intent.h"
 #include "saga/cli/output.h"
 #include "saga/cli/sql.h"
+#include "saga/cli/watch.h"
 #include <string.h>
 
 /* A backlog of millions is a number nobody reads to the last digit; counting it all would read it
@@ -11,6 +12,8 @@
 
 enum cli_exit outbox_status_command(struct cli *cli, struct error *error)
 {
+    if (config_bool(cli->config, "watch"))
+        return watch_outbox(cli, error);
     struct pg_params params __attribute__((cleanup(pg_params_free)));
     struct pg_result *shares __attribute__((cleanup(pg_result_freep))) = NULL;
     struct pg_result *leaves __attribute__((cleanup(pg_result_freep))) = NULL;

@@ -1,0 +1,215 @@
+"""`sagapost outbox status --watch`: on a terminal, in a pipe, while servers go and come."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import threading
+import time
+
+import pytest
+
+from harness.sandbox import PROGRAMS
+from harness.wait import wait_until
+
+OPENING, CLOSING = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+
+
+class Watch:
+    """The live screen on a terminal of its own."""
+
+    def __init__(self, place, *arguments, columns=120, rows=40):
+        self.master, self.slave = pty.openpty()
+        self.resize(columns, rows)
+        self.before = termios.tcgetattr(self.slave)
+        self.process = subprocess.Popen(
+            [PROGRAMS["sagapost"], "outbox", "status", "--watch", "--interval", "100ms", *map(str, arguments)],
+            env=place.environment(), stdin=self.slave, stdout=self.slave, stderr=subprocess.PIPE, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        self.seen = ""
+
+    def resize(self, columns, rows):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def read(self):
+        while select.select([self.master], [], [], 0)[0]:
+            self.seen += os.read(self.master, 65536).decode()
+
+    def frames(self):
+        """Every screen that was drawn to its end, as lines."""
+        self.read()
+        return [frame.split("\x1b[J")[0].replace("\x1b[K", "").replace("\r", "").split("\n") for frame in self.seen.split("\x1b[H")[1:] if "\x1b[J" in frame]
+
+    def wait_for(self, pattern):
+        """A new screen with a line like that."""
+        old = len(self.frames())
+        return wait_until(
+            lambda: next((m for frame in self.frames()[old:] for line in frame if (m := re.search(pattern, line))), None),
+            30, lambda: f"{pattern!r} on the screen:\n" + "\n".join((self.frames() or [[self.seen]])[-1]),
+        )
+
+    def ended(self):
+        status = wait_until(lambda: (self.read(), self.process.poll())[1] is not None and [self.process.poll()], 30, "it ends")[0]
+        self.read()
+        assert self.seen.startswith(OPENING) and self.seen.endswith(CLOSING)
+        assert termios.tcgetattr(self.slave) == self.before
+        return status
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(30)
+        self.process.stderr.close()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def watch(place):
+    started = []
+
+    def start(*arguments, **keywords):
+        started.append(Watch(place, *arguments, **keywords))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def publish(place, number, type_name="order"):
+    place.sql("select outbox.publish(%s, '{}') from generate_series(1, %s) n", (type_name, number))
+
+
+def test_screen_with_a_relay(place, daemons, watch):
+    place.channel().queue_declare("order")
+    relay = daemons("outbox-relay", "--window", 77, "--unroutable-grace", "100ms", "--retry-base", "50ms").wait_ready()
+    publish(place, 300)
+    publish(place, 1, "nowhere")
+    seen = watch("--relay", f":{relay.port}")
+    seen.wait_for(r"^ +0 +yes +1 ")
+    seen.wait_for(r"of 77, 0 in flight$")
+    seen.wait_for(r"^confirmed .* 300$")
+    seen.wait_for(r"^parked +returned +1 ")
+    # A load: the rates of its time are on the screen.
+    publish(place, 20000)
+    assert float(seen.wait_for(r"^confirmed +([1-9][0-9.]*) ")[1]) > 0
+    seen.wait_for(r"^confirmed .* 20300$")
+    os.write(seen.master, b"xq")
+    assert seen.ended() == 0
+
+
+def test_backlog_without_a_relay_ends_by_ctrl_c(place, watch):
+    publish(place, 12)
+    seen = watch("--relay", "127.0.0.1:1")
+    seen.wait_for(r"^ +0 +NO +0 +\S+ +\S+ +12 ")
+    seen.wait_for("relay 127.0.0.1:1: connecting: Connection refused")
+    seen.wait_for("nothing is parked")
+    os.write(seen.master, b"\x03")
+    assert seen.ended() == 0
+
+
+def test_terminated(place, watch):
+    seen = watch()
+    seen.wait_for("nothing is parked")
+    seen.process.terminate()
+    assert seen.ended() == -signal.SIGTERM
+
+
+def test_a_small_terminal_and_one_that_changes(place, watch):
+    seen = watch(columns=30, rows=3)
+    wait_until(seen.frames, 30, "a screen")
+    assert all(len(frame) <= 3 and all(len(line) <= 30 for line in frame) for frame in seen.frames())
+    seen.resize(100, 20)
+    seen.wait_for("nothing is parked")
+
+
+def test_postgres_goes_and_comes(place, watch):
+    place.sql(f"create role watcher_{place.name} login in role sagapost_reader")
+    place.conninfo, owner = place.sandbox.conninfo(place.name, f"watcher_{place.name}"), place.conninfo
+    seen = watch()
+    seen.wait_for("nothing is parked")  # a reader may look at all of it
+    place.conninfo = owner
+    place.sql(f"alter role watcher_{place.name} nologin")
+    place.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = %s", (f"watcher_{place.name}",))
+    seen.wait_for("^PostgreSQL: .*not permitted to log in")
+    place.sql(f"alter role watcher_{place.name} login")
+    seen.wait_for("nothing is parked")
+    os.write(seen.master, b"q")
+    assert seen.ended() == 0
+
+
+def lines(place, *arguments, wanted, environment=None):
+    """Runs in a pipe until a line satisfies `wanted`; gives that line."""
+    process = subprocess.Popen(
+        [PROGRAMS["sagapost"], "outbox", "status", "--watch", "--interval", "100ms", *map(str, arguments)],
+        env={**place.environment(), **(environment or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    try:
+        end = time.monotonic() + 30
+        seen = []
+        while time.monotonic() < end:
+            if not select.select([process.stdout], [], [], 1)[0]:
+                continue
+            line = process.stdout.readline()
+            assert line, f"it ended with {process.wait(30)}: {process.stderr.read()}"
+            assert "\x1b" not in line
+            seen.append(line)
+            if wanted(line):
+                return line
+        raise AssertionError(f"not seen: {seen[-5:]}")
+    finally:
+        process.stdout.close()  # and now it writes to nobody
+        process.wait(30)
+        process.stderr.close()
+
+
+def test_lines_and_json_in_a_pipe(place, daemons):
+    relay = daemons("outbox-relay", "--unroutable-grace", "100ms").wait_ready()
+    place.channel().queue_declare("order")
+    publish(place, 10)
+    publish(place, 2, "nowhere")
+    wait_until(lambda: place.value("select count(*) from outbox.parked where state = 'parked'") == 2, 30, "parked")
+    assert lines(place, wanted=lambda line: " share=0 owned=1 " in line and " ids_per_second=" in line and " parked=2 " in line)
+    assert lines(place, wanted=lambda line: " state=parked reason=returned rows=2\n" in line)
+    assert lines(place, "--relay", f"localhost:{relay.port}", wanted=lambda line: f" relay=localhost:{relay.port} " in line and " window_limit=2000" in line)
+    seen = json.loads(lines(place, "--json", "--relay", f":{relay.port}", wanted=lambda line: '"published_per_second": 0' in line))
+    assert seen["shares"][0]["owned"] == 1 and seen["relay"]["in_flight"] == 0
+    assert [(row["state"], row["reason"], row["rows"]) for row in seen["parked"]] == [("parked", "returned", 2)]
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.0 500 No\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\nsagapost_outbox_in_flight x\n"])
+def test_a_relay_that_answers_nonsense(place, answer):
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def serve():
+        try:
+            while True:
+                connection, _ = listener.accept()
+                connection.recv(1000)
+                connection.sendall(answer)
+                connection.close()
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    seen = json.loads(lines(place, "--json", "--relay", f":{port}", wanted=lambda line: '"relay": {' in line))
+    listener.close()
+    assert seen["relay"]["answered"] == (b"200 OK" in answer) and seen["relay"]["in_flight"] is None
+
+
+def test_refused_at_once(place):
+    assert "interval" in place.sagapost("outbox", "status", "--watch", "--interval", "1ms", expect=2)
+    assert "relay" in place.sagapost("outbox", "status", "--watch", "--relay", "here", expect=2)
+    place.conninfo = place.conninfo.replace(f"port={place.sandbox.pg_port}", "port=1")
+    assert "port" in place.sagapost("outbox", "status", "--watch", expect=1)
