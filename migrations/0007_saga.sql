@@ -52,7 +52,7 @@ create table saga.draft_step (
 -- plan: {"definition", "version", "timeout_ms" | null, "events", "steps": [
 --          {"name", "action", "undo" | null, "participant", "kind", "via", "after": [index, ...], "timeout_ms" | null,
 --           "retry": {"max", "base_ms", "factor", "cap_ms", "jitter"}, "undo_retry": {...}, "undo_on_fail",
---           "input": template | null, "undo_input": template | null}, ...]}
+--           "input": template | null, "undo_input": template | null, "run_if": pattern | null, "skip_if": pattern | null}, ...]}
 --       Steps are in an order in which every step comes after those in its `after`; everywhere else a step is its index here.
 -- start_steps: the `steps` that a new instance has: roots SENT (or PARKED), all others WAITING.
 create table saga.definition (
@@ -67,6 +67,7 @@ create table saga.definition (
     -- What saga.start needs of the plan, beside it: the roots, and the timeout of each (null: none).
     root_steps   integer[] not null,
     root_timeout_us bigint[] not null,
+    root_conditions boolean not null, -- a root has a condition
     published_at timestamptz not null default clock_timestamp(),
     published_by name not null default session_user,
     current      boolean not null,
@@ -86,6 +87,8 @@ create table saga.definition_step (
     undo_on_fail  boolean not null,
     input         jsonb,   -- compiled templates (0008_template.sql)
     undo_input    jsonb,
+    run_if        jsonb,   -- patterns (0010_publish.sql)
+    skip_if       jsonb,
     primary key (definition_id, step)
 );
 

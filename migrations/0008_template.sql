@@ -69,8 +69,9 @@ create function saga.is_path(node jsonb) returns boolean
 language sql immutable
 as $body$ select pg_catalog.left(node #>> '{}', 1) = '$' and pg_catalog.left(node #>> '{}', 2) <> '$$' $body$;
 
--- Compiles a template. readable: the steps whose output is there when it is filled.
-create function saga.compile_template(template jsonb, readable text[]) returns jsonb
+-- Compiles a template. readable: the steps that have ended when it is filled; skippable: those of them that may have no output, being
+-- skipped, so that what reads them needs a default.
+create function saga.compile_template(template jsonb, readable text[], skippable text[] default '{}') returns jsonb
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -97,6 +98,9 @@ begin
         elsif from_step <> all (readable) then
             raise exception 'the path % reads step "%", which need not have ended before', h.path, from_step using errcode = 'SG307',
                 hint = format('Name "%s" in `after`, there or in a step between.', from_step);
+        elsif from_step = any (skippable) and h.fallback is null then
+            raise exception 'the path % reads step "%", which may be skipped, and has no default', h.path, from_step using errcode = 'SG307',
+                hint = format('A skipped step has no output: write {"$path": %s, "default": ...}.', to_jsonb(h.path));
         else
             segments := segments - 0 - 0;
         end if;
@@ -153,6 +157,15 @@ as $$
           from (select h.hole ->> 'key' as key, h.hole ->> 'path' as path, saga.find_value(h.hole, input, outputs) as value
                 from jsonb_array_elements(template -> 'holes') h (hole)
                 offset 0) v) f -- OFFSET: each is looked for once
+$$;
+
+-- Does a step run? Its patterns are contained (as by @>) in {"input": the saga's input, "steps": {step: its output}}; a step that was
+-- skipped, or has not ended, has no member there. Inlined.
+create function saga.runs(run_if jsonb, skip_if jsonb, input jsonb, outputs jsonb) returns boolean
+language sql immutable
+as $$
+    select (run_if is null or jsonb_build_object('input', input, 'steps', outputs) @> run_if)
+           and (skip_if is null or not jsonb_build_object('input', input, 'steps', outputs) @> skip_if)
 $$;
 
 -- The same for one template; a path that finds nothing is an error.

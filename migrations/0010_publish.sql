@@ -6,8 +6,8 @@
 --   SG302  at most one pivot p; with a pivot every other step is in A(p) or in D(p)
 --   SG303  A(p) holds compensable, read_only, timer and signal steps; D(p) retriable and timer steps, and signal steps without a timeout
 --   SG304  without a pivot, no retriable step
---   SG307  an input reads $.input, or a step in A(s)
--- and SG300 names, SG312 values, SG313 what this version cannot do, SG314 templates.
+--   SG307  an input reads $.input, or a step in A(s); one that can be skipped only with a default. A condition reads the same
+-- and SG300 names, SG312 values, SG313 what this version cannot do, SG314 templates, SG316 conditions.
 
 -- Of every step of a draft, its ancestors, as bits by place in `steps` (bit 0: the first). Raises SG301.
 create function saga.ancestors(steps jsonb) returns bigint[]
@@ -126,7 +126,7 @@ end
 $$;
 
 -- What a draft says, with the defaults filled in and every value checked; one object per step, in the order of their definition.
--- Raises SG300, SG312, SG313.
+-- Raises SG300, SG312, SG313, SG316.
 create function saga.draft_steps(of_definition text) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -143,10 +143,8 @@ begin
             perform saga.refuse('SG313', format('step "%s": via "%s" is not supported in this version', s.name, s.via),
                                 'A step is done via command, timer or signal.');
         end if;
-        if s.run_if is not null or s.skip_if is not null then
-            perform saga.refuse('SG313', format('step "%s": run_if and skip_if are not supported in this version', s.name),
-                                'Let the participant decide: it may answer ok without having done anything.');
-        end if;
+        perform saga.check_condition(format('step "%s": run_if', s.name), s.run_if);
+        perform saga.check_condition(format('step "%s": skip_if', s.name), s.skip_if);
     end loop;
     if steps = '[]' then
         perform saga.refuse('SG310', format('the draft of "%s" has no step', of_definition), 'Add one with saga.step.');
@@ -190,7 +188,7 @@ begin
         'timeout_ms', coalesce(saga.milliseconds(what || ': timeout', s.timeout, '10 ms', '366 days'), 30000),
         'retry', saga.complete_policy(s.retry, saga.default_policy(case kind when 'retriable' then 'retriable' else 'action' end), what || ', retry'),
         'undo_retry', saga.complete_policy(s.undo_retry, saga.default_policy('undo'), what || ', undo_retry'),
-        'undo_on_fail', s.undo_on_fail, 'input', s.input, 'undo_input', s.undo_input));
+        'undo_on_fail', s.undo_on_fail, 'input', s.input, 'undo_input', s.undo_input, 'run_if', s.run_if, 'skip_if', s.skip_if));
 end
 $$;
 
@@ -204,7 +202,7 @@ begin
     if num_nonnulls(s.action, s.undo, s.input, s.undo_input, s.retry, s.undo_retry) > 0 or s.undo_on_fail
        or coalesce(s.kind, 'read_only') <> 'read_only' then
         perform saga.refuse('SG312', format('%s waits for a %s, and has what only a command has', what, s.via),
-                            'A wait step has a name, via, after and timeout.');
+                            'A wait step has a name, via, after, timeout and conditions.');
     elsif s.via = 'timer' and s.timeout is null then
         perform saga.refuse('SG312', format('%s is a timer without a length', what), 'Say it with timeout => ''10 min''.');
     end if;
@@ -213,7 +211,53 @@ begin
         'after', to_jsonb(array(select distinct a from unnest(s.after) a order by a)),
         'timeout_ms', saga.milliseconds(what || ': timeout', s.timeout, '10 ms', '366 days'),
         'retry', saga.default_policy('action'), 'undo_retry', saga.default_policy('undo'), 'undo_on_fail', false,
-        'input', null, 'undo_input', null));
+        'input', null, 'undo_input', null, 'run_if', s.run_if, 'skip_if', s.skip_if));
+end
+$$;
+
+-- A condition is a pattern: {"input": ..., "steps": {name: ...}}, either or both. Which steps it may read: check_condition_steps.
+create function saga.check_condition(what text, pattern jsonb) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    member text;
+begin
+    if pattern is null then
+        return;
+    elsif jsonb_typeof(pattern) <> 'object' or pattern = '{}' then
+        perform saga.refuse('SG316', format('%s is %s, no pattern', what, left(pattern::text, 100)),
+                            'A pattern has the shape of the data: {"input": {"express": true}}, {"steps": {"check": {"risk": "high"}}}, or both.');
+    elsif octet_length(pattern::text) > 65536 then
+        perform saga.refuse('SG316', format('%s has %s bytes, allowed are 65536', what, octet_length(pattern::text)), 'Make it smaller.');
+    end if;
+    for member in select m from jsonb_object_keys(pattern) m order by m loop
+        if member not in ('input', 'steps') then
+            perform saga.refuse('SG316', format('%s has the member "%s"', what, member),
+                                'A pattern has the shape of the data, not of paths: {"input": {"express": true}}, {"steps": {"check": {"risk": "high"}}}.');
+        end if;
+    end loop;
+    if pattern -> 'steps' is not null and (jsonb_typeof(pattern -> 'steps') <> 'object' or pattern -> 'steps' = '{}') then
+        perform saga.refuse('SG316', format('%s: its "steps" names no step', what), 'Write {"steps": {name: pattern of its output}}.');
+    end if;
+end
+$$;
+
+-- Conditions read what has ended before. Raises SG307.
+create function saga.check_condition_steps(step jsonb, readable text[]) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    named record;
+begin
+    for named in select c.member, n.name
+                 from unnest('{run_if,skip_if}'::text[]) c (member), jsonb_object_keys(step -> c.member -> 'steps') n (name)
+                 order by c.member, n.name loop
+        if named.name <> all (readable) then
+            perform saga.refuse('SG307', format('step "%s", %s: it reads step "%s", which need not have ended before (rule 7)', step ->> 'name',
+                                                named.member, named.name),
+                                format('Name "%s" in `after`, there or in a step between.', named.name));
+        end if;
+    end loop;
 end
 $$;
 
@@ -242,6 +286,7 @@ declare
     sorted  integer[] := array(select i from generate_series(1, count) i order by saga.depth(closed, i), i);
     index   jsonb := (select jsonb_object_agg(steps -> (i - 1) ->> 'name', place - 1) from unnest(sorted) with ordinality u (i, place));
     planned jsonb := '[]';
+    skippable text[] := array(select s ->> 'name' from jsonb_array_elements(steps) s where saga.is_conditional(s));
     step    jsonb;
     before  text[];
     i       integer;
@@ -250,11 +295,13 @@ begin
         step := steps -> (i - 1);
         before := array(select steps -> (j - 1) ->> 'name' from generate_series(1, count) j
                         where closed[i] & (1::bigint << (j - 1)) <> 0);
+        perform saga.check_condition_steps(step, before);
         planned := planned || jsonb_build_array(step || jsonb_build_object(
             'after', (select coalesce(jsonb_agg(index -> a.name order by index -> a.name), '[]')
                       from jsonb_array_elements_text(step -> 'after') a (name)),
-            'input', saga.compile_input(step, 'input', before),
-            'undo_input', saga.compile_input(step, 'undo_input', before || (step ->> 'name'))));
+            'input', saga.compile_input(step, 'input', before, skippable),
+            -- what was skipped is not undone: its undo finds its own output
+            'undo_input', saga.compile_input(step, 'undo_input', before || (step ->> 'name'), array_remove(skippable, step ->> 'name'))));
     end loop;
     return planned;
 end
@@ -267,7 +314,11 @@ as $$
     select count(*) from generate_series(1, cardinality(closed)) j where closed[i] & (1::bigint << (j - 1)) <> 0
 $$;
 
-create function saga.compile_input(step jsonb, member text, readable text[]) returns jsonb
+create function saga.is_conditional(step jsonb) returns boolean
+language sql immutable
+as $$ select step ->> 'run_if' is not null or step ->> 'skip_if' is not null $$;
+
+create function saga.compile_input(step jsonb, member text, readable text[], skippable text[]) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -275,7 +326,7 @@ declare
     hint text;
     code text;
 begin
-    return saga.compile_template(nullif(step -> member, 'null'), readable);
+    return saga.compile_template(nullif(step -> member, 'null'), readable, skippable);
 exception when sqlstate 'SG307' or sqlstate 'SG314' then
     get stacked diagnostics why = message_text, hint = pg_exception_hint, code = returned_sqlstate;
     perform saga.refuse(code, format('step "%s", %s: %s%s', step ->> 'name', member, why, case code when 'SG307' then ' (rule 7)' else '' end),
@@ -283,18 +334,29 @@ exception when sqlstate 'SG307' or sqlstate 'SG314' then
 end
 $$;
 
--- For people: the steps, what comes after what, and how each is undone.
+-- JSON inside a quoted label, of a length that a picture bears.
+create function saga.mermaid_text(json text) returns text
+language sql immutable
+as $$
+    select replace(replace(replace(case when length(json) > 60 then left(json, 57) || '...' else json end, '"', '#quot;'), '<', '#lt;'),
+                   '>', '#gt;')
+$$;
+
+-- For people: the steps, what comes after what, on which condition, and how each is undone.
 create function saga.mermaid(definition text, planned jsonb) returns text
 language sql immutable
 as $$
     select 'flowchart TD' || chr(10) || string_agg(line, chr(10) order by part, ordinal, line)
     from (
         select 1 as part, s.ordinal, '    ' || (s.step ->> 'name') || case
-                   when s.step ->> 'via' <> 'command' then format('(["%s<br/>%s%s"])', s.step ->> 'name', s.step ->> 'via',
-                        coalesce(' ' || (s.step ->> 'timeout_ms') || ' ms', ''))
-                   when s.step ->> 'kind' = 'pivot' then format('{{"%s<br/>%s"}}', s.step ->> 'name', s.step ->> 'action')
-                   else format('["%s<br/>%s"]', s.step ->> 'name', s.step ->> 'action') end || ':::' || (s.step ->> 'kind') as line
+                   when s.step ->> 'via' <> 'command' then format('(["%s<br/>%s%s%s"])', s.step ->> 'name', s.step ->> 'via',
+                        coalesce(' ' || (s.step ->> 'timeout_ms') || ' ms', ''), c.condition)
+                   when s.step ->> 'kind' = 'pivot' then format('{{"%s<br/>%s%s"}}', s.step ->> 'name', s.step ->> 'action', c.condition)
+                   else format('["%s<br/>%s%s"]', s.step ->> 'name', s.step ->> 'action', c.condition) end
+               || ':::' || (s.step ->> 'kind') as line
         from jsonb_array_elements(planned) with ordinality s (step, ordinal)
+        cross join lateral (select concat('<br/>if ' || saga.mermaid_text(s.step ->> 'run_if'),
+                                          '<br/>unless ' || saga.mermaid_text(s.step ->> 'skip_if')) as condition) c
         union all
         select 2, s.ordinal, format('    %s --> %s', planned -> (b.index)::integer ->> 'name', s.step ->> 'name')
         from jsonb_array_elements(planned) with ordinality s (step, ordinal), jsonb_array_elements(s.step -> 'after') b (index)
@@ -339,7 +401,7 @@ begin
         graph := saga.mermaid(publish.definition, planned);
         update saga.definition d set current = false where d.id = latest.id;
         insert into saga.definition (name, version, content, plan, start_steps, graph, timeout_us, root_steps, root_timeout_us,
-                                     current)
+                                     root_conditions, current)
         select publish.definition, publish.version, content,
                jsonb_build_object('definition', publish.definition, 'version', publish.version, 'timeout_ms', content -> 'timeout_ms',
                                   'events', draft.events, 'steps', planned),
@@ -348,14 +410,16 @@ begin
                               else '{"s": "PARKED", "r": 0, "u": 0, "a": 0}' end::jsonb order by s.index),
                publish.graph, (content ->> 'timeout_ms')::bigint * 1000,
                array_agg(s.index order by s.index) filter (where s.is_root),
-               array_agg(s.timeout_us order by s.index) filter (where s.is_root), true
+               array_agg(s.timeout_us order by s.index) filter (where s.is_root), bool_or(s.is_root and s.is_conditional), true
         from (select (p.ordinal - 1)::integer as index, p.step -> 'after' = '[]' as is_root, p.step ->> 'via' = 'command' as is_sent,
-                     (p.step ->> 'timeout_ms')::bigint * 1000 as timeout_us
+                     (p.step ->> 'timeout_ms')::bigint * 1000 as timeout_us, saga.is_conditional(p.step) as is_conditional
               from jsonb_array_elements(planned) with ordinality p (step, ordinal)) s
         returning id into frozen;
-        insert into saga.definition_step (definition_id, step, name, kind, via, action, undo, undo_on_fail, input, undo_input)
+        insert into saga.definition_step (definition_id, step, name, kind, via, action, undo, undo_on_fail, input, undo_input, run_if,
+                                          skip_if)
         select frozen, s.ordinal - 1, s.step ->> 'name', s.step ->> 'kind', s.step ->> 'via', s.step ->> 'action', s.step ->> 'undo',
-               (s.step -> 'undo_on_fail')::boolean, nullif(s.step -> 'input', 'null'), nullif(s.step -> 'undo_input', 'null')
+               (s.step -> 'undo_on_fail')::boolean, nullif(s.step -> 'input', 'null'), nullif(s.step -> 'undo_input', 'null'),
+               nullif(s.step -> 'run_if', 'null'), nullif(s.step -> 'skip_if', 'null')
         from jsonb_array_elements(planned) with ordinality s (step, ordinal);
     end if;
     update saga.draft d set published = publish.version where d.definition = publish.definition;

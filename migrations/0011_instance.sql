@@ -21,11 +21,12 @@ as $$
 $$;
 
 -- Queues commands: their bodies are made from the instance's row as it is now, so call it after the row was written, in the same
--- transaction (a saga that ends keeps its row until its last fences are queued). Returned are those that were not queued: whose input
--- cannot be made, with the reason, or that name nothing.
+-- transaction (a saga that ends keeps its row until its last fences are queued). Returned are those that were not queued, as the machine's
+-- events: `unmappable`, whose input cannot be made, with the reason, or that name nothing; `condition_false`, of a step that is to be
+-- skipped. The first command of a step asks for its condition; that of a step that waits does nothing else.
 -- One INSERT for all of them; the plan's steps are read from saga.definition_step, where they lie unpacked.
 create function saga.send_commands(saga_ids uuid[], steps integer[], operations text[], rounds integer[], attempts integer[])
-returns table (ordinal integer, error text)
+returns table (ordinal integer, event text, reason text)
 language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
     set enable_seqscan = off set jit = off
 as $$
@@ -36,6 +37,8 @@ begin
         select c.ordinal::integer as ordinal, c.saga_id, c.operation, c.round, c.attempt, s.name as step, s.undo_on_fail,
                d.name as definition, d.version,
                case c.operation when 'undo' then s.undo else s.action end as action,
+               c.operation <> 'action' or c.round > 1 or c.attempt > 1 or saga.runs(s.run_if, s.skip_if, i.input, i.outputs) as holds,
+               c.operation = 'action' and s.via in ('timer', 'signal') as only_asks,
                c.operation = 'undo' and s.undo_input is not null as is_mapped,
                f.missing, o.orchestrator,
                case when c.operation = 'undo' and s.undo_input is null then saga.undo_input(f.mapped, i.outputs -> s.name)
@@ -59,17 +62,19 @@ begin
                                  c.operation = 'undo' and c.undo_on_fail, c.is_mapped, c.input),
                c.saga_id::text, c.orchestrator
         from command c
-        where c.missing is null and c.action is not null and pg_column_size(c.input) <= 524288
+        where c.holds and not c.only_asks and c.missing is null and c.action is not null and pg_column_size(c.input) <= 524288
         order by c.ordinal
     )
-    select c.ordinal,
+    select c.ordinal, case when c.holds then 'unmappable' else 'condition_false' end,
            case when c.step is null then 'there is no such step of such a saga'
+                when not c.holds then 'its condition does not hold'
                 when c.action is null then format('step "%s" has no %s', c.step, c.operation)
                 else format('%s of step "%s": %s', case when c.is_mapped then 'undo_input' else 'input' end, c.step,
                             case when c.missing is not null then format('the path %s finds nothing', c.missing)
                                  else format('it has %s bytes, allowed are 524288', pg_column_size(c.input)) end) end
     from command c
-    where c.missing is not null or c.action is null or pg_column_size(c.input) > 524288
+    where not c.holds
+          or c.only_asks is not true and (c.missing is not null or c.action is null or pg_column_size(c.input) > 524288)
     order by c.ordinal;
 end
 $$;
@@ -88,6 +93,8 @@ declare
     plan     record;
     steps    jsonb;
     wake_us  bigint;
+    waiting  integer[] := '{}'; -- roots whose condition does not hold: a worker skips them
+    hurry    boolean := false;  -- a worker has something to do before it would look by itself
 begin
     if jsonb_typeof(start.input) is distinct from 'object' then
         raise exception 'saga.start: the input of "%" is no JSON object', start.definition using errcode = 'SG323';
@@ -96,7 +103,7 @@ begin
         raise exception 'saga.start: the input of "%" has % bytes, allowed are 262144', start.definition, pg_column_size(start.input)
             using errcode = 'SG323', hint = 'Keep what is large in a table and put its key into the input.';
     end if;
-    select d.id, d.version, d.start_steps, d.timeout_us, d.root_steps, d.root_timeout_us into plan
+    select d.id, d.version, d.start_steps, d.timeout_us, d.root_steps, d.root_timeout_us, d.root_conditions into plan
     from saga.definition d where d.name = start.definition and d.current;
     if not found then
         raise exception 'saga.start: there is no published definition "%"', start.definition using errcode = 'SG320',
@@ -108,10 +115,19 @@ begin
 
     steps := plan.start_steps;
     wake_us := now_us + plan.timeout_us;
+    if plan.root_conditions then
+        waiting := array(select s.step from saga.definition_step s where s.definition_id = plan.id and s.step = any (plan.root_steps)
+                                                                         and not saga.runs(s.run_if, s.skip_if, start.input, '{}'));
+        hurry := waiting <> '{}';
+    end if;
     for i in 1 .. cardinality(plan.root_steps) loop
-        if plan.root_timeout_us[i] is not null then
+        if plan.root_steps[i] = any (waiting) then
+            steps := jsonb_set(steps, array[plan.root_steps[i]::text], '{"s": "WAITING", "r": 0, "u": 0, "a": 0}');
+            wake_us := now_us;
+        elsif plan.root_timeout_us[i] is not null then
             steps := jsonb_set(steps, array[plan.root_steps[i]::text, 'd'], to_jsonb(now_us + plan.root_timeout_us[i]));
             wake_us := least(wake_us, now_us + plan.root_timeout_us[i]);
+            hurry := hurry or plan.root_timeout_us[i] < 2000000 and steps #>> array[plan.root_steps[i]::text, 's'] = 'PARKED';
         end if;
     end loop;
     with instance as (
@@ -130,8 +146,11 @@ begin
     from saga.definition_step s
     cross join saga.setting o
     cross join lateral saga.fill_template(s.input, start.input, '{}') f
-    where s.definition_id = plan.id and s.step = any (plan.root_steps) and s.via = 'command'
+    where s.definition_id = plan.id and s.step = any (plan.root_steps) and s.via = 'command' and s.step <> all (waiting)
     order by s.step;
+    if hurry then
+        perform pg_notify('saga_wake', '');
+    end if;
     return new_id;
 end
 $$;

@@ -24,6 +24,7 @@ grant select, update (applied_at, answer, detail) on saga.intent to sagapost_wor
 grant select on saga.definition, saga.definition_step, saga.setting to sagapost_worker;
 grant execute on function
     saga.send_commands(uuid[], integer[], text[], integer[], integer[]), saga.fill_template(jsonb, jsonb, jsonb),
+    saga.runs(jsonb, jsonb, jsonb, jsonb),
     saga.fill_deep(jsonb, jsonb, jsonb), saga.find_value(jsonb, jsonb, jsonb), saga.undo_input(jsonb, jsonb),
     saga.map_input(jsonb, jsonb, jsonb), saga.timestamp_of(bigint), saga.command_headers(uuid, text, text),
     saga.command_body(uuid, text, integer, text, text, integer, integer, text, text, boolean, boolean, jsonb)

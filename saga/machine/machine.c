@@ -145,6 +145,12 @@ bool saga_state_ended(enum saga_state state)
     return (VALUE_BIT(state) & SAGA_STATES_ENDED) != 0;
 }
 
+bool command_asks_condition(const struct plan *plan, const struct machine_command *command)
+{
+    return plan->steps[command->step].has_condition && command->operation == OPERATION_ACTION &&
+           command->round <= 1 && command->attempt <= 1;
+}
+
 /* What a message or an intent means for the step that it names. */
 
 #define NOTHING STEP_EVENT_COUNT

@@ -90,7 +90,7 @@ struct plan_step {
     struct retry_policy retry, undo_retry;
     bool undo_on_fail;
     bool has_input, has_undo_input;
-    bool has_condition; /* run_if or skip_if: see EVENT_CONDITION_FALSE */
+    bool has_condition; /* run_if or skip_if: see command_asks_condition */
 };
 
 struct plan {
@@ -136,7 +136,7 @@ enum machine_event_type {
     EVENT_DEADLINE, /* of the saga */
     /* the worker, about a command that machine_apply has just decided and that was not sent */
     EVENT_UNMAPPABLE,      /* its input cannot be built; reason says which path found nothing */
-    EVENT_CONDITION_FALSE, /* its run_if or skip_if says no */
+    EVENT_CONDITION_FALSE, /* its run_if or skip_if says no: nothing was sent, it is skipped */
     /* intents */
     EVENT_CANCEL,
     EVENT_PAUSE,
@@ -161,6 +161,10 @@ struct machine_event {
     const char *reason; /* of a failure or an intent; may be NULL */
 };
 
+/* The first action of a step with a condition is sent only if its condition holds: whoever sends it
+ * asks first, and reports EVENT_CONDITION_FALSE before any other event of this saga. A step that
+ * waits (via timer or signal) has a command for this question alone: round and attempt 0, nothing
+ * is ever sent for it. */
 struct machine_command {
     int step;
     enum saga_operation operation;
@@ -209,6 +213,9 @@ void machine_start(const struct plan *plan, struct instance *ret_instance, int64
 int64_t machine_wake_us(const struct plan *plan, const struct instance *instance);
 
 bool saga_state_ended(enum saga_state state);
+
+/* True: whether this command is to be sent is for its step's condition to say. */
+bool command_asks_condition(const struct plan *plan, const struct machine_command *command);
 
 /* The invariants. NULL, or what is broken (constant). */
 const char *machine_check(const struct plan *plan, const struct instance *instance);

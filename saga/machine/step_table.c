@@ -211,6 +211,8 @@ static void park(struct context *context)
 {
     if (is_timer(context) || plan_step(context)->timeout_us > 0)
         arm(context, plan_step(context)->timeout_us);
+    if (plan_step(context)->has_condition)
+        command(context, OPERATION_ACTION, 0); /* never sent: it asks for the condition */
 }
 
 static void unsend(struct context *context)
@@ -422,6 +424,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(SENT),      E(UNMAPPABLE),      retriable,     NULL,   STEP_UNKNOWN,    "its input cannot be built any more"),
     ROW(S(SENT),      E(UNMAPPABLE),      ALWAYS,        probe,  STEP_PROBING,    "its input cannot be built any more: its participant is asked"),
     ROW(S(SENT),      E(CONDITION_FALSE), first_command, unsend, STEP_SKIPPED,    "its condition does not hold"),
+    ROW(S(PARKED),    E(CONDITION_FALSE), ALWAYS,        NULL,   STEP_SKIPPED,    "its condition does not hold"),
     ROW(S(UNDO_SENT), E(UNDO_UNMAPPABLE), ALWAYS,        NULL,   STEP_UNDO_STUCK, "the input of its undo cannot be built"),
     ROW(ANY, E(UNMAPPABLE) | E(CONDITION_FALSE) | E(UNDO_UNMAPPABLE),
                                           ALWAYS,        ignore, STATE_KEEP,      "that command is no longer wanted"),

@@ -10,8 +10,8 @@
  * the on_* below, decides the next: the road from top to bottom of this file. A failure of any
  * statement ends in batch_fail, the loss of the connection in its callbacks. */
 
-/* A saga of SAGA_STEPS_MAX steps cannot decide more often than that about commands that cannot be
- * built: each such answer settles a step. */
+/* A saga of SAGA_STEPS_MAX steps cannot decide more often than that about commands that were not
+ * sent: each such answer settles a step. */
 #define PASSES_MAX (2 * SAGA_STEPS_MAX)
 
 static void on_locked(void *data, struct pg_result *result, const struct error *failure);
@@ -287,6 +287,10 @@ static int decide_work(struct batch *batch, struct work *work, struct error *err
         return 0;
     }
     struct fact *fact = &batch->facts[happening->fact];
+    if (fact->asks_condition) {
+        work->result = WORK_BUSY;
+        return 0;
+    }
     happening->event.step = -1;
     if (work->step) {
         happening->event.step = plan_find_step(fact->plan, work->step, strlen(work->step));
@@ -378,23 +382,27 @@ static void on_plans(void *data, struct pg_result *result, const struct error *f
     decide_and_write(batch);
 }
 
-/* Tells the machine about commands that were decided and could not be built. */
+/* Tells the machine about commands that were decided and not sent. */
 static int decide_about_unsent(struct batch *batch, struct error *error)
 {
     struct decisions *decisions = &batch->decisions;
-    batch->unmappable += pg_result_rows(batch->unsent);
     for (int row = 0; row < pg_result_rows(batch->unsent); row++) {
         int64_t at = batch->sent_from + pg_int(batch->unsent, row, 0) - 1;
         if (at < batch->sent_from || at >= decisions->commands_from) {
             return error_set(error, ERROR_PROTOCOL, RETRY_BUG,
                              "saga.send_commands spoke of a command that it was not given");
         }
+        const char *event = pg_text(batch->unsent, row, 1);
+        bool is_skipped =
+            event && machine_event_parse(event, strlen(event)) == EVENT_CONDITION_FALSE;
+        batch->unmappable += is_skipped ? 0 : 1;
         char reason[SAGA_REASON_BYTES_MAX / 2];
-        body_copy_text(reason, sizeof reason, pg_text(batch->unsent, row, 1));
+        body_copy_text(reason, sizeof reason, pg_text(batch->unsent, row, 2));
         const struct machine_command *command = &decisions->commands[at].command;
+        decisions->commands[at].unsent = true;
         struct happening happening = {
             .fact = decisions->commands[at].fact,
-            .event = {.type = EVENT_UNMAPPABLE,
+            .event = {.type = is_skipped ? EVENT_CONDITION_FALSE : EVENT_UNMAPPABLE,
                       .step = command->step,
                       .operation = command->operation,
                       .round = command->round,
@@ -420,7 +428,7 @@ static void on_written(void *data, struct pg_result *result, const struct error 
     if (batch->unsent && pg_result_rows(batch->unsent) > 0) {
         int rc = ++batch->passes > PASSES_MAX
                      ? error_set(&error, ERROR_LIMIT, RETRY_BUG,
-                                 "commands that cannot be built follow each other without end")
+                                 "commands that are not sent follow each other without end")
                      : decide_about_unsent(batch, &error);
         pg_result_free(batch->unsent);
         batch->unsent = NULL;

@@ -3,7 +3,8 @@
  *     BEGIN; lock and read the sagas      facts
  *     decide in memory                    decide.h
  *     write rows, history, answers; send commands
- *     a command whose input cannot be built is told to the machine, and what follows is written too
+ *     a command that was not sent (its input cannot be built, its condition does not hold) is told
+ *     to the machine, and what follows is written too; again, until all are sent
  *     move out what has ended; COMMIT
  *
  * A work is one happening for one saga: an answer that arrived, a time that came, an intent. Works
@@ -21,10 +22,10 @@
 #define BATCH_WORKS_MAX 1000
 
 enum work_result {
-    WORK_OPEN,     /* not finished */
-    WORK_DONE,     /* decided and written; happening.verdict says what */
-    WORK_BUSY,     /* another worker has the saga in hand */
-    WORK_GONE,     /* the saga has ended, or never was */
+    WORK_OPEN, /* not finished */
+    WORK_DONE, /* decided and written; happening.verdict says what */
+    WORK_BUSY, /* another worker has the saga in hand, or it must be asked for a condition first */
+    WORK_GONE, /* the saga has ended, or never was */
     WORK_NONSENSE, /* names a step that the definition has not, or the definition is unreadable */
 };
 

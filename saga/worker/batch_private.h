@@ -30,7 +30,7 @@ struct batch {
     struct pg_result *present; /* of those not locked: in the hands of another worker */
     struct pg_result *intents; /* kept to the end: works point into it */
     struct pg_result *loaded;  /* definitions */
-    struct pg_result *unsent;  /* commands that could not be built */
+    struct pg_result *unsent;  /* commands that were not sent, as events */
     int sent_from;             /* the first command of the pass that `unsent` counts from */
 };
 

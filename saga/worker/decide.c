@@ -85,8 +85,8 @@ static int64_t answer_latency_us(const struct fact *fact, const struct machine_e
     return latency_us > 0 ? latency_us : 0;
 }
 
-static int collect(struct decisions *decisions, const struct happening *happening,
-                   struct error *error)
+static int collect(struct decisions *decisions, struct fact *fact,
+                   const struct happening *happening, struct error *error)
 {
     const struct machine_decision *decision = &decisions->scratch;
     int rc = reserve((void **)&decisions->commands, &decisions->command_capacity,
@@ -100,8 +100,11 @@ static int collect(struct decisions *decisions, const struct happening *happenin
         return rc;
     }
     for (int i = 0; i < decision->command_count; i++) {
-        decisions->commands[decisions->command_count++] =
-            (struct decided_command){.fact = happening->fact, .command = decision->commands[i]};
+        decisions->commands[decisions->command_count++] = (struct decided_command){
+            .fact = happening->fact,
+            .command = decision->commands[i],
+            .unsent = fact->plan->steps[decision->commands[i].step].via != VIA_COMMAND};
+        fact->asks_condition |= command_asks_condition(fact->plan, &decision->commands[i]);
     }
     bool error_told = false;
     for (int i = 0; i < decision->note_count; i++) {
@@ -165,7 +168,7 @@ int decide_apply(struct decisions *decisions, struct fact *facts, struct happeni
     fact->became_stuck = fact->instance.state == SAGA_STUCK && (fact->became_stuck || !was_stuck);
     fact->ended = saga_state_ended(fact->instance.state);
     int rc = keep_what_it_brought(decisions, fact, happening, error);
-    return rc < 0 ? rc : collect(decisions, happening, error);
+    return rc < 0 ? rc : collect(decisions, fact, happening, error);
 }
 
 void decide_finish(const struct decisions *decisions, struct fact *fact)

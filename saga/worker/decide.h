@@ -34,6 +34,7 @@ struct fact {
     bool wake_changed;
     bool ended;
     bool became_stuck;
+    bool asks_condition; /* a condition is to be asked for before anything else happens to it */
     const char *outputs; /* members to merge in, `"step": value, ...`; NULL: none */
     const char *errors;
 };
@@ -53,6 +54,7 @@ struct happening {
 struct decided_command {
     int fact;
     struct machine_command command;
+    bool unsent; /* as was told to the machine then, or nothing is ever sent for it */
 };
 
 struct decided_note {

@@ -32,6 +32,9 @@ static void count_decisions(struct orchestrate *orchestrate)
     const struct decisions *decisions = batch_decisions(orchestrate->batch);
     for (int i = 0; i < decisions->command_count; i++) {
         const struct machine_command *command = &decisions->commands[i].command;
+        if (decisions->commands[i].unsent) {
+            continue;
+        }
         metric_add(metrics->commands_sent[command->operation], 1);
         if (command->attempt > 1 && command->operation != OPERATION_PROBE) {
             metric_add(metrics->retries, 1);

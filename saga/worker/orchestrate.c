@@ -371,6 +371,7 @@ static void on_session_up(void *data, struct pg_session *session)
             0 ||
         pg_session_sync(session, NULL, NULL, &error) < 0 ||
         pg_session_send_text(session, "LISTEN saga_intent", NULL, NULL, &error) < 0 ||
+        pg_session_send_text(session, "LISTEN saga_wake", NULL, NULL, &error) < 0 ||
         pg_session_send(session, &sql_worker_read_setting, NULL, on_setting, orchestrate, &error) <
             0 ||
         pg_session_sync(session, on_ready, orchestrate, &error) < 0) {
@@ -394,10 +395,13 @@ static void on_notify(void *data, struct pg_session *session, const char *channe
                       const char *payload)
 {
     (void)session;
-    (void)channel;
     (void)payload;
     struct orchestrate *orchestrate = data;
-    orchestrate->intents_due_us = 0;
+    if (strcmp(channel, "saga_wake") == 0) {
+        sweep_look_soon(orchestrate->sweep);
+    } else {
+        orchestrate->intents_due_us = 0;
+    }
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -67,6 +67,11 @@ void sweep_reset(struct sweep *sweep)
     sweep->bound_us = sweep->continue_us = 0;
 }
 
+void sweep_look_soon(struct sweep *sweep)
+{
+    sweep->timers_due_us = 0;
+}
+
 bool sweep_is_running(const struct sweep *sweep)
 {
     return sweep->running != LOOK_NONE;

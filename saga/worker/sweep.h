@@ -26,6 +26,8 @@ void sweep_destroy(struct sweep *sweep); /* after the session */
 
 /* Everything is to be looked for again: a new connection. */
 void sweep_reset(struct sweep *sweep);
+/* A timer was made that may be due before the next look. */
+void sweep_look_soon(struct sweep *sweep);
 /* Starts a look if one is due; false: none is. */
 bool sweep_start(struct sweep *sweep, int64_t now_us);
 bool sweep_is_running(const struct sweep *sweep);

@@ -200,11 +200,11 @@ static void make_refused(struct walk *walk, uint32_t node, const struct world *b
     for (int i = 0; i < decision->command_count && !walk->result->broken; i++) {
         const struct machine_command *command = &decision->commands[i];
         struct refusal refusal = {EVENT_UNMAPPABLE, i};
-        if (command->operation == OPERATION_PROBE)
-            continue;
-        make(walk, node, before, move, &refusal, &unused);
+        bool has_input = walk->plan->steps[command->step].via == VIA_COMMAND;
+        if (has_input && command->operation != OPERATION_PROBE)
+            make(walk, node, before, move, &refusal, &unused);
         refusal.type = EVENT_CONDITION_FALSE;
-        if (command->operation == OPERATION_ACTION && !walk->result->broken)
+        if (command_asks_condition(walk->plan, command) && !walk->result->broken)
             make(walk, node, before, move, &refusal, &unused);
     }
 }
@@ -293,19 +293,38 @@ static void follow(struct walk *walk, uint32_t first, bool silent)
         walk->explorer->nodes[path[i]].settles |= mark;
 }
 
+/* A first world; one that is new is its own parent. */
+static void begin(struct walk *walk, const struct refusal *refusal,
+                  struct machine_decision *ret_decision)
+{
+    struct world first;
+    const char *why = world_start(walk->plan, &first, refusal, ret_decision);
+    struct world_key key = world_pack(walk->plan, &first);
+    uint32_t node = visit(walk->explorer, &key, walk->explorer->node_count);
+    if (why)
+        broken(walk, why, node, NULL, NULL);
+}
+
+/* A root whose condition does not hold is skipped before anything else happens. */
+static void begin_all(struct walk *walk)
+{
+    static struct machine_decision decision, unused;
+    begin(walk, NULL, &decision);
+    for (int i = 0; walk->options->unmappable && i < decision.command_count; i++) {
+        struct refusal refusal = {EVENT_CONDITION_FALSE, i};
+        if (!walk->result->broken)
+            begin(walk, &refusal, &unused);
+    }
+}
+
 void explore(struct explorer *explorer, const struct plan *plan,
              const struct world_options *options, bool trace, struct exploration *ret_exploration)
 {
     struct walk walk = {explorer, plan, options, ret_exploration, trace};
-    struct world first;
     memset(ret_exploration, 0, sizeof(*ret_exploration));
     memset(explorer->slots, 0, explorer->slot_count * sizeof(*explorer->slots));
     explorer->node_count = 0;
-    const char *why = world_start(plan, &first);
-    struct world_key key = world_pack(plan, &first);
-    visit(explorer, &key, 0);
-    if (why)
-        broken(&walk, why, 0, NULL, NULL);
+    begin_all(&walk);
     for (uint32_t node = 0; node < explorer->node_count && !ret_exploration->broken; node++)
         expand(&walk, node);
     uint32_t found = explorer->node_count;

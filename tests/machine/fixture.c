@@ -65,6 +65,14 @@ void start_again(void)
 void start(const char *saga)
 {
     saga_make(saga, &fixture.plan);
+    for (int i = 0; i < fixture.plan.step_count; i++)
+        fixture.plan.steps[i].has_condition = false;
+    start_again();
+}
+
+void start_with_conditions(const char *saga)
+{
+    saga_make(saga, &fixture.plan);
     start_again();
 }
 

@@ -21,6 +21,8 @@ struct fixture {
 extern struct fixture fixture;
 
 void start(const char *saga);
+/* Every step has a condition. */
+void start_with_conditions(const char *saga);
 /* The same after the plan was changed. */
 void start_again(void);
 

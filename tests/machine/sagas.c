@@ -42,6 +42,7 @@ static void make_step(struct plan_step *step, const char *name, enum step_type t
         .retry = few,
         .undo_retry = few,
         .undo_on_fail = type == TYPE_UNDO_ON_FAIL,
+        .has_condition = true, /* that it does not hold is for the walk to say */
     };
 }
 

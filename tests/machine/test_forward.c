@@ -459,6 +459,65 @@ static void an_undo_that_cannot_be_built_is_stuck(void **state)
     expect_reason("b: its participant refused; stuck: a: no path");
 }
 
+static void a_wait_whose_condition_is_false_is_skipped(void **state)
+{
+    (void)state;
+    start_with_conditions("c w0 s0 p12");
+    ok('a');
+    expect("RUNNING", "SUCCEEDED PARKED PARKED WAITING");
+    expect_sent("action b r0, action c r0"); /* for the worker: ask for their conditions */
+    assert_true(command_asks_condition(&fixture.plan, &fixture.decision.commands[0]));
+    apply((struct machine_event){.type = EVENT_CONDITION_FALSE, .step = 1});
+    expect("RUNNING", "SUCCEEDED SKIPPED PARKED WAITING");
+    expect_because("its condition does not hold");
+    assert_int_equal(step('b')->due_us, 0);
+    assert_int_equal(intent(EVENT_SIGNAL, 'c'), VERDICT_APPLIED);
+    expect("RUNNING", "SUCCEEDED SKIPPED SUCCEEDED SENT");
+}
+
+/* Asked for once: the saga's data can look otherwise at a later attempt. */
+static void only_the_first_command_asks_for_the_condition(void **state)
+{
+    (void)state;
+    start_with_conditions("c");
+    assert_true(command_asks_condition(&fixture.plan, &fixture.decision.commands[0]));
+    due('a');
+    due('a');
+    expect_sent("action a r1");
+    assert_false(command_asks_condition(&fixture.plan, &fixture.decision.commands[0]));
+    apply((struct machine_event){.type = EVENT_CONDITION_FALSE, .step = 0});
+    expect("RUNNING", "SENT");
+    due('a');
+    expect_sent("probe a r1");
+    assert_false(command_asks_condition(&fixture.plan, &fixture.decision.commands[0]));
+}
+
+/* Skipped, it has passed: from here on nothing can fail, and nothing is undone. */
+static void a_pivot_whose_condition_is_false_has_passed(void **state)
+{
+    (void)state;
+    start("c p0 t1");
+    ok('a');
+    apply((struct machine_event){.type = EVENT_CONDITION_FALSE, .step = 1});
+    expect("COMPLETING", "SUCCEEDED SKIPPED SENT");
+    assert_int_equal(intent(EVENT_CANCEL, '-'), VERDICT_REFUSED);
+    ok('c');
+    expect("SUCCEEDED", "SUCCEEDED SKIPPED SUCCEEDED");
+}
+
+static void what_was_skipped_is_not_undone(void **state)
+{
+    (void)state;
+    start("c c0 p1");
+    ok('a');
+    apply((struct machine_event){.type = EVENT_CONDITION_FALSE, .step = 1});
+    failed('c');
+    expect("COMPENSATING", "UNDO_SENT SKIPPED FAILED");
+    expect_sent("undo a r1");
+    undo_ok('a');
+    expect("COMPENSATED", "UNDONE SKIPPED FAILED");
+}
+
 static void a_step_whose_condition_is_false_is_skipped(void **state)
 {
     (void)state;
@@ -502,6 +561,10 @@ int main(void)
         cmocka_unit_test(a_retry_that_cannot_be_built_is_not_taken_for_never_sent),
         cmocka_unit_test(an_undo_that_cannot_be_built_is_stuck),
         cmocka_unit_test(a_step_whose_condition_is_false_is_skipped),
+        cmocka_unit_test(a_wait_whose_condition_is_false_is_skipped),
+        cmocka_unit_test(only_the_first_command_asks_for_the_condition),
+        cmocka_unit_test(a_pivot_whose_condition_is_false_has_passed),
+        cmocka_unit_test(what_was_skipped_is_not_undone),
     };
     return cmocka_run_group_tests_name("machine forward", tests, NULL, NULL);
 }

@@ -232,6 +232,16 @@ static void contradictions_are_ignored(void)
     step_row(STEP_UNDO_EMPTY, ON_DONE, "an answer claims")->action = machine_ignore;
 }
 
+static void what_was_skipped_counts_as_done(void)
+{
+    step_row(STEP_SENT, ON_CONDITION_FALSE, "its condition")->next = STEP_SUCCEEDED;
+}
+
+static void a_skipped_wait_ends_the_saga(void)
+{
+    step_row(STEP_PARKED, ON_CONDITION_FALSE, "its condition")->next = STEP_CANCELLED;
+}
+
 struct mutant {
     const char *name;
     void (*mutate)(void);
@@ -264,6 +274,8 @@ static const struct mutant mutants[] = {
     MUTANT(abort_leaves_steps_waiting),
     MUTANT(abandon_does_not_fence),
     MUTANT(contradictions_are_ignored),
+    MUTANT(what_was_skipped_counts_as_done),
+    MUTANT(a_skipped_wait_ends_the_saga),
 };
 
 /* What the walk is given: small, and with every kind of trouble. */
@@ -279,6 +291,7 @@ static const struct {
     {"c c", {.cancel = true}},
     {"c c", {.cancel = true, .lies = true}},
     {"c p0 t1", {.cancel = true}},
+    {"p w0", {.unmappable = true}},
 };
 
 static const char *walk_all(struct explorer *explorer)

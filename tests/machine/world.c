@@ -360,6 +360,11 @@ static const char *send(const struct plan *plan, struct world *world,
         struct truth *truth = &world->truth[command->step];
         if (i == but)
             continue;
+        if (plan->steps[command->step].via != VIA_COMMAND) { /* sends nothing */
+            if (!command_asks_condition(plan, command))
+                broken = "a command for a step that waits";
+            continue;
+        }
         if (!world->lied)
             broken = check_command(plan, world, command, by_operator);
         if (command->operation == OPERATION_ACTION && command->round > truth->sent_round)
@@ -371,13 +376,31 @@ static const char *send(const struct plan *plan, struct world *world,
     return broken;
 }
 
-const char *world_start(const struct plan *plan, struct world *ret_world)
+static const char *refuse(const struct plan *plan, struct world *world,
+                          const struct machine_command *command, enum machine_event_type type)
 {
     static struct machine_decision decision;
+    const struct machine_event event = {.type = type,
+                                        .step = command->step,
+                                        .operation = command->operation,
+                                        .round = command->round,
+                                        .attempt = command->attempt,
+                                        .now_us = WORLD_NOW};
+    machine_apply(plan, &world->instance, &event, &decision);
+    forget_time(plan, &world->instance);
+    return send(plan, world, &decision, -1, false);
+}
+
+const char *world_start(const struct plan *plan, struct world *ret_world,
+                        const struct refusal *refusal, struct machine_decision *ret_decision)
+{
     memset(ret_world, 0, sizeof(*ret_world));
-    machine_start(plan, &ret_world->instance, WORLD_NOW, &decision);
-    const char *broken = send(plan, ret_world, &decision, -1, false);
+    machine_start(plan, &ret_world->instance, WORLD_NOW, ret_decision);
     forget_time(plan, &ret_world->instance);
+    const char *broken =
+        send(plan, ret_world, ret_decision, refusal ? refusal->command : -1, false);
+    if (!broken && refusal)
+        broken = refuse(plan, ret_world, &ret_decision->commands[refusal->command], refusal->type);
     return broken ? broken : check_state(plan, ret_world);
 }
 
@@ -428,21 +451,6 @@ static void count_move(struct world *world, const struct move *move,
     world->lied |= (move->is_lie || overruled) && applied;
     if (move->event.type == EVENT_MARK_UNDONE && applied)
         world->truth[move->event.step].by_hand = true;
-}
-
-static const char *refuse(const struct plan *plan, struct world *world,
-                          const struct machine_command *command, enum machine_event_type type)
-{
-    static struct machine_decision decision;
-    const struct machine_event event = {.type = type,
-                                        .step = command->step,
-                                        .operation = command->operation,
-                                        .round = command->round,
-                                        .attempt = command->attempt,
-                                        .now_us = WORLD_NOW};
-    machine_apply(plan, &world->instance, &event, &decision);
-    forget_time(plan, &world->instance);
-    return send(plan, world, &decision, -1, false);
 }
 
 const char *world_apply(const struct plan *plan, struct world *world, const struct move *move,

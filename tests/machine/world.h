@@ -76,8 +76,9 @@ struct refusal {
     int command; /* index in the decision */
 };
 
-/* Returns NULL, or what is wrong. */
-const char *world_start(const struct plan *plan, struct world *ret_world);
+/* Returns NULL, or what is wrong. `refusal` may be NULL. */
+const char *world_start(const struct plan *plan, struct world *ret_world,
+                        const struct refusal *refusal, struct machine_decision *ret_decision);
 
 /* Everything that can happen next. */
 int world_moves(const struct plan *plan, const struct world *world,

@@ -103,8 +103,42 @@ select pg_temp.refused($$ select saga.step('t', 'w', via => 'timer', timeout => 
                        'step "w" waits for a timer, and has what only a command has', 'a timer has no action');
 select pg_temp.refused($$ select saga.step('t', 'w', via => 'signal', kind => 'pivot') $$, 'SG312', null, 'nor is a wait a pivot');
 select pg_temp.refused($$ select saga.step('t', 'w', via => 'saga') $$, 'SG313', 'step "w": via "saga" is not supported in this version', 'child sagas come later');
-select pg_temp.refused($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', run_if => '{}') $$, 'SG313',
-                       'step "a": run_if and skip_if are not supported in this version', 'so do conditions');
+
+-- Conditions ------------------------------------------------------------------------------------------------------------------
+select pg_temp.refused(format($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', run_if => %L) $$, bad), 'SG316', null, 'no pattern: ' || bad)
+from unnest(array['{}', '[]', '5', 'null', '"$.input.express"', '{"$.input.express": true}', '{"inputs": {}}', '{"steps": {}}', '{"steps": ["a"]}', '{"input": 1, "x": 2}']) bad;
+select pg_temp.refused($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', skip_if => '{"$.input.express": true}') $$, 'SG316',
+                       'step "a": skip_if has the member "$.input.express"', 'a pattern is no path');
+select is(pg_temp.hint_of($$ select pg_temp.try('select saga.step(''t'', ''a'', action => ''p.a'', kind => ''read_only'', run_if => ''{"express": true}'')') $$),
+          'A pattern has the shape of the data, not of paths: {"input": {"express": true}}, {"steps": {"check": {"risk": "high"}}}.', 'and is told what it looks like');
+select pg_temp.refused(format($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', run_if => %L) $$, jsonb_build_object('input', repeat('x', 65536))), 'SG316', null,
+                       'a pattern has a size');
+select pg_temp.refused($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only'),
+                                 saga.step('t', 'b', action => 'p.a', kind => 'read_only', run_if => '{"steps": {"a": {"risk": "high"}}}') $$, 'SG307',
+                       'step "b", run_if: it reads step "a", which need not have ended before (rule 7)', 'rule 7: a condition reads what has ended');
+select pg_temp.refused($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', skip_if => '{"steps": {"a": {}}}') $$, 'SG307', null, 'rule 7: not itself');
+select pg_temp.refused($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', run_if => '{"input": {"x": 1}}'),
+                                 saga.step('t', 'b', action => 'p.a', kind => 'read_only', after => '{a}'),
+                                 saga.step('t', 'c', action => 'p.a', kind => 'read_only', after => '{b}', input => '{"x": "$.steps.a.id"}') $$, 'SG307',
+                       'step "c", input: the path $.steps.a.id reads step "a", which may be skipped, and has no default (rule 7)', 'rule 7: what may be skipped needs a default');
+select is(pg_temp.hint_of($$ select pg_temp.try('select saga.step(''t'', ''a'', action => ''p.a'', kind => ''read_only'', skip_if => ''{"input": {"x": 1}}''),
+                                                        saga.step(''t'', ''c'', action => ''p.a'', kind => ''read_only'', after => ''{a}'', input => ''["$.steps.a.id"]'')') $$),
+          'A skipped step has no output: write {"$path": "$.steps.a.id", "default": ...}.', 'and is told how');
+select pg_temp.refused($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', run_if => '{"input": {"x": 1}}'),
+                                 saga.step('t', 'b', action => 'p.a', undo => 'p.u', after => '{a}', undo_input => '["$.steps.a"]') $$, 'SG307', null, 'rule 7: in an undo''s input too');
+select pg_temp.accepted($$ select saga.step('t', 'a', action => 'p.a', undo => 'p.u', undo_input => '{"id": "$.steps.a.id"}', run_if => '{"input": {"x": 1}}'),
+                                  saga.step('t', 'w', via => 'signal', after => '{a}', skip_if => '{"steps": {"a": {"small": true}}}'),
+                                  saga.step('t', 'b', action => 'p.a', kind => 'pivot', after => '{w}', run_if => '{"input": {"x": [1]}, "steps": {"a": {}}}', skip_if => '{"input": {"y": null}}',
+                                            input => '{"x": {"$path": "$.steps.a.id", "default": null}}'),
+                                  saga.step('t', 'c', via => 'timer', timeout => '1 s', after => '{b}', run_if => '{"steps": {"a": {}}}') $$,
+                        'conditions on every kind of step; an undo reads its own output');
+select is(array(select saga.runs(run_if::jsonb, skip_if::jsonb, '{"n": 2, "tags": ["a", "b"], "deep": {"x": {"y": 1, "z": 2}}}', '{"ran": {}, "gave": {"risk": "high"}}')
+                from (values (1, null, null), (2, '{"input": {"n": 2.0}}', null), (3, '{"input": {"n": "2"}}', null), (4, '{"input": {"tags": ["b"]}}', null),
+                             (5, '{"input": {"deep": {"x": {"y": 1}}}, "steps": {"gave": {"risk": "high"}}}', null), (6, '{"steps": {"ran": {}}}', null),
+                             (7, '{"steps": {"skipped": {}}}', null), (8, null, '{"steps": {"skipped": {}}}'), (9, null, '{"steps": {"ran": {}}}'),
+                             (10, '{"input": {"n": 2}}', '{"input": {"n": 3}}'), (11, '{"input": {"n": 2}}', '{"input": {"n": 2}}'), (12, '{"input": {"absent": null}}', null)
+                     ) c (n, run_if, skip_if) order by n),
+          '{t,t,f,t,t,t,f,t,f,t,f,f}', 'what patterns say');
 
 -- Values ----------------------------------------------------------------------------------------------------------------------
 select pg_temp.refused($$ select saga.step('t', 'a', action => 'p.a', kind => 'repeatable') $$, 'SG312', 'step "a": there is no kind "repeatable"', 'an unknown kind');
@@ -155,7 +189,7 @@ select is((select jsonb_agg(s -> 'after' order by p) from saga.definition d, jso
 select is((select plan - 'steps' from saga.definition where name = 'order'), '{"definition": "order", "version": 1, "timeout_ms": 900000, "events": false}', 'the plan''s head');
 select is((select (s - 'input' - 'undo_input') from saga.definition d, jsonb_array_elements(d.plan -> 'steps') s where d.name = 'order' and s ->> 'name' = 'reserve'),
           '{"name": "reserve", "action": "inventory.reserve", "undo": "inventory.release", "participant": "inventory", "kind": "compensable", "via": "command",
-            "after": [], "timeout_ms": 30000, "undo_on_fail": true,
+            "after": [], "timeout_ms": 30000, "undo_on_fail": true, "run_if": null, "skip_if": null,
             "retry": {"max": 5, "base_ms": 200, "factor": 2, "cap_ms": 30000, "jitter": true},
             "undo_retry": {"max": 20, "base_ms": 500, "factor": 2, "cap_ms": 300000, "jitter": true}}', 'a step of the plan');
 select is((select start_steps from saga.definition where name = 'order'),

@@ -95,13 +95,13 @@ select is(payload -> 'input' ->> 'amount', '100000000000000000000.10', 'exact') 
 
 truncate outbox.message;
 update saga.instance set outputs = '{}' where id = :'id';
-select results_eq(format('select * from saga.send_commands(array_fill(%L::uuid, array[6]), %L, %L, %L, %L)', :'id', '{3,0,2,9,4,1}',
+select results_eq(format('select ordinal, reason from saga.send_commands(array_fill(%L::uuid, array[6]), %L, %L, %L, %L)', :'id', '{3,0,2,9,4,1}',
                          '{action,undo,undo,action,action,undo}', '{1,1,1,1,1,1}', '{1,1,1,1,1,1}'),
     $$ values (1, 'input of step "capture": the path $.steps.reserve.id finds nothing'), (3, 'undo_input of step "book": the path $.steps.book.id finds nothing'),
-              (4, 'there is no such step of such a saga'), (5, 'step "wait" has no action'), (6, 'step "fraud" has no undo') $$, 'what cannot be sent comes back with the reason');
+              (4, 'there is no such step of such a saga'), (6, 'step "fraud" has no undo') $$, 'what cannot be sent comes back with the reason');
 select results_eq($$ select payload::jsonb -> 'input' from outbox.message $$, $$ values ('{"sku": "B", "output": null}'::jsonb) $$, 'and the others are sent');
 select results_eq($$ select * from saga.send_commands('{00000000-0000-0000-0000-000000000000}', '{0}', '{action}', '{1}', '{1}') $$,
-                  $$ values (1, 'there is no such step of such a saga') $$, 'an unknown saga');
+                  $$ values (1, 'unmappable', 'there is no such step of such a saga') $$, 'an unknown saga');
 select is_empty($$ select * from saga.send_commands('{}', '{}', '{}', '{}', '{}') $$, 'no commands, nothing');
 update saga.instance set outputs = jsonb_build_object('fraud', (select string_agg(md5(g::text), '') from generate_series(1, 20000) g)), input = '{"sku": 1}' where id = :'id';
 select saga.define('large');
@@ -110,7 +110,7 @@ select saga.step('large', 'b', action => 'p.a', kind => 'read_only', after => '{
 select version from saga.publish('large');
 select saga.start('large', '{}') as id \gset
 update saga.instance set outputs = jsonb_build_object('a', (select string_agg(md5(g::text), '') from generate_series(1, 20000) g)) where id = :'id';
-select matches((select error from saga.send_commands(array[:'id']::uuid[], '{1}', '{action}', '{1}', '{1}')), '^input of step "b": it has 64....? bytes, allowed are 524288$',
+select matches((select reason from saga.send_commands(array[:'id']::uuid[], '{1}', '{action}', '{1}', '{1}')), '^input of step "b": it has 64....? bytes, allowed are 524288$',
                'an input that grew too large');
 
 -- Roots that wait, and no timeout of the saga.
@@ -126,5 +126,48 @@ select is((select jsonb_agg(s - 'd') from saga.instance, jsonb_array_elements(st
 select ok(steps -> 0 ? 'd' and not steps -> 1 ? 'd' and wake_at = started_at + interval '1 min' and deadline_at is null, 'the timer runs, the signal has none')
 from saga.instance where id = :'id';
 select is_empty('select from outbox.message', 'nothing is sent');
+
+-- Conditions: a root that is not to run is left for a worker to skip; the others start as ever.
+select saga.define('choice');
+select saga.step('choice', 'fast', action => 'p.fast', kind => 'read_only', run_if => '{"input": {"express": true}}', input => '{"to": "$.input.to"}');
+select saga.step('choice', 'slow', action => 'p.slow', kind => 'read_only', skip_if => '{"input": {"express": true}}');
+select saga.step('choice', 'approval', via => 'signal', run_if => '{"input": {"total": 1000}}');
+select saga.step('choice', 'nap', via => 'timer', timeout => '1 min', run_if => '{"input": {"tired": true}}');
+select saga.step('choice', 'then', action => 'p.then', undo => 'p.undo', after => '{fast,slow,approval,nap}', run_if => '{"steps": {"fast": {"ok": true}}}',
+                 input => '{"to": {"$path": "$.steps.fast.to", "default": "nobody"}}', undo_input => '{"to": "$.steps.then.to"}');
+select saga.step('choice', 'hold', via => 'signal', after => '{then}', skip_if => '{"steps": {"then": {}}}');
+select version from saga.publish('choice');
+call session_do('one', 'listen saga_wake');
+truncate outbox.message;
+select saga.start('choice', '{"express": true, "total": 1000, "tired": true, "to": "x"}') as id \gset
+select is(array(select state from saga.steps where saga_id = :'id' order by place), '{SENT,WAITING,PARKED,PARKED,WAITING,WAITING}', 'what is to run starts');
+select ok(wake_at = started_at, 'a worker is to look at the rest at once') from saga.instance where id = :'id';
+select ok(wait_until($$ exists (select from dblink_get_notify('one') where notify_name = 'saga_wake') $$), 'and is told so');
+select is((select array_agg(routing_key) from outbox.message), '{p.fast}', 'what is not to run is not sent');
+select saga.start('choice', '{"express": false, "total": 1000.0, "tired": true}') as id \gset
+select is(array(select state from saga.steps where saga_id = :'id' order by place), '{WAITING,SENT,PARKED,PARKED,WAITING,WAITING}', 'its input is not even built');
+select saga.start('choice', '{}') as id \gset
+select is(array(select state from saga.steps where saga_id = :'id' order by place), '{WAITING,SENT,WAITING,WAITING,WAITING,WAITING}', 'waits too');
+
+truncate outbox.message;
+create function pg_temp.asked(saga uuid, given jsonb, asked integer[], round integer default 1, attempt integer default 1) returns text language plpgsql as $$
+begin
+    update saga.instance set outputs = given where id = saga;
+    return (select string_agg(concat_ws(' ', c.ordinal, c.event, c.reason), '; ' order by c.ordinal)
+            from saga.send_commands(array_fill(saga, array[cardinality(asked)]), asked, array_fill('action'::text, array[cardinality(asked)]),
+                                    array_fill(round, array[cardinality(asked)]), array_fill(attempt, array[cardinality(asked)])) c);
+end
+$$;
+select is(pg_temp.asked(:'id', '{}', '{4,5}'), '1 condition_false its condition does not hold', 'a step that was skipped matches nothing; a wait that is to be asks and sends nothing');
+select is_empty('select from outbox.message', 'nothing is sent');
+select is(pg_temp.asked(:'id', '{"then": {}}', '{5}', 0, 0), '1 condition_false its condition does not hold', 'an empty output is an output');
+select is(pg_temp.asked(:'id', '{"fast": {"ok": true, "more": 1}}', '{4}'), null, 'what it reads is there');
+select is(pg_temp.asked(:'id', '{"fast": {"ok": true, "to": "x"}}', '{4}'), null, 'with what it maps');
+select is((select array_agg(payload #>> '{input,to}' order by id) from outbox.message), '{nobody,x}', 'a skipped step''s output is the default');
+select is(pg_temp.asked(:'id', '{}', '{4}', 1, 2), null, 'a further attempt asks no more');
+select is(pg_temp.asked(:'id', '{}', '{4}', 2, 1), null, 'nor does another round');
+select is(count(*)::integer, 4, 'all of these are sent') from outbox.message;
+select is(string_agg(concat_ws(' ', c.ordinal, c.event), '; '), '2 condition_false; 3 unmappable', 'of several each for itself')
+from saga.send_commands(array_fill(:'id'::uuid, array[4]), '{1,4,4,7}', '{action,action,undo,probe}', '{1,1,1,1}', '{1,1,1,1}') c where c.ordinal < 4; -- the fourth names no step
 
 select * from finish();

@@ -190,6 +190,39 @@ static void what_cannot_be_built_is_told_in_the_same_batch(void **state)
     assert_int_equal(fixture->decisions.commands[1].command.operation, OPERATION_UNDO);
 }
 
+/* Until it is known whether ship runs, nothing else may happen to the saga. */
+static void a_condition_is_asked_for_first(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->plan->steps[2].has_condition = true;
+    struct happening first = reply(EVENT_OK, 0);
+    apply(fixture, &first);
+    assert_false(fixture->fact.asks_condition);
+    struct happening second = reply(EVENT_OK, 1);
+    apply(fixture, &second);
+    assert_true(fixture->fact.asks_condition);
+    struct happening skipped = {.event = {.type = EVENT_CONDITION_FALSE, .step = 2}};
+    apply(fixture, &skipped);
+    assert_int_equal(fixture->fact.instance.steps[2].state, STEP_SKIPPED);
+    assert_true(fixture->fact.ended);
+}
+
+/* A step that waits has nothing to send: its command asks for the condition alone. */
+static void a_wait_asks_and_sends_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->plan->steps[2].has_condition = true;
+    fixture->plan->steps[2].via = VIA_SIGNAL;
+    struct happening replies[] = {reply(EVENT_OK, 0), reply(EVENT_OK, 1)};
+    apply(fixture, &replies[0]);
+    apply(fixture, &replies[1]);
+    assert_int_equal(fixture->fact.instance.steps[2].state, STEP_PARKED);
+    assert_true(fixture->fact.asks_condition);
+    assert_int_equal(fixture->decisions.command_count, 2);
+    assert_false(fixture->decisions.commands[0].unsent);
+    assert_true(fixture->decisions.commands[1].unsent);
+}
+
 static void many_decisions_grow(void **state)
 {
     struct fixture *fixture = *state;
@@ -257,6 +290,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_built_is_told_in_the_same_batch, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_condition_is_asked_for_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_wait_asks_and_sends_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(many_decisions_grow, setup, teardown),
         cmocka_unit_test_setup_teardown(outputs_over_the_limit_fail, setup, teardown),
         cmocka_unit_test(plans_are_kept_and_forgotten),
