@@ -4,6 +4,7 @@ import argparse
 import os
 import pathlib
 import platform
+import signal
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -16,7 +17,9 @@ from figures import Report  # noqa: E402
 from idle import bench_idle  # noqa: E402
 from latency import bench_latency  # noqa: E402
 from load import KEYS, PAYLOAD_BYTES, WINDOW  # noqa: E402
-from saga import bench_saga  # noqa: E402
+from saga import bench_steps  # noqa: E402
+from saga_costs import bench_costs  # noqa: E402
+from saga_timers import bench_timers  # noqa: E402
 from takeover import bench_takeover  # noqa: E402
 from writers import bench_writers  # noqa: E402
 
@@ -27,28 +30,38 @@ PARTS = {
     "takeover": bench_takeover,
     "backlog": bench_backlog,
     "writers": bench_writers,
-    "saga": bench_saga,
+    "steps": bench_steps,
+    "costs": bench_costs,
+    "timers": bench_timers,
 }
-RELAY = ("drain", "latency", "idle", "takeover", "backlog")
+GROUPS = {"relay": ("drain", "latency", "idle", "takeover", "backlog"), "saga": ("steps", "costs", "timers")}
+
+# Loaded, and idle until a database of the bench turns it on.
+POSTGRESQL_CONF = """
+shared_preload_libraries = 'pg_stat_statements'
+pg_stat_statements.track = none
+"""
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["relay", *PARTS, []], default=[], help=f"all when none is named; relay: {', '.join(RELAY)}")
+    parser.add_argument("what", nargs="*", choices=[*GROUPS, *PARTS, []], default=[], help="all when none is named; relay and saga stand for their parts")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=200000, help="of a small backlog")
     parser.add_argument("--backlog", type=int, default=1000000, help="messages of a large one; the goal is about 10000000, which takes half an hour and 15 GB")
     parser.add_argument("--seconds", type=int, default=10, help="of steady load")
     parser.add_argument("--sagas", type=int, default=5000)
+    parser.add_argument("--live", type=int, default=20000, help="sagas that wait while timers are measured; the goal is about 100000")
     options = parser.parse_args()
-    wanted = options.what or ["relay", "writers", "saga"]
-    options.parts = [part for part in PARTS if part in wanted or ("relay" in wanted and part in RELAY)]
+    wanted = {part for name in options.what or PARTS for part in GROUPS.get(name, (name,))}
+    options.parts = [part for part in PARTS if part in wanted]
     return options
 
 
 def main():
     options = parse()
-    sandbox = Sandbox()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # in good order, so that the servers are stopped
+    sandbox = Sandbox(POSTGRESQL_CONF)
     place = Place(sandbox, migrate=False)
     print(f"machine: {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, all servers and clients on it")
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}")

@@ -43,7 +43,7 @@ def publisher(place, messages, queue, queue_type, how):
 
 def fill(place, messages, type_name, table="outbox.message", rows_per_transaction=1000):
     rows = ROWS.format(table=table, keys=KEYS, padding=PAYLOAD_BYTES - len('{"n": , "padding": ""}'))
-    with place.connect() as connection, connection.cursor() as cursor:
+    with place.connect().cursor() as cursor:  # psycopg2's `with connection` would make one transaction of all
         for start in range(0, messages, rows_per_transaction):
             cursor.execute(rows, (type_name, start + 1, min(start + rows_per_transaction, messages)))
 

@@ -28,11 +28,12 @@ RUN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
 
 class Sandbox:
-    """The servers of one test run. `stop` is called however the run ends."""
+    """The servers of one test run. `stop` is called however the run ends. `postgresql_conf`: lines for PostgreSQL's configuration."""
 
-    def __init__(self):
+    def __init__(self, postgresql_conf=""):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sagapost-test-"))
         self.folder.chmod(0o755)
+        (self.folder / "postgresql.conf.extra").write_text(postgresql_conf)
         self.counter = 0
         self.vhosts, self.vhosts_made = [], 0
         atexit.register(self.stop)
