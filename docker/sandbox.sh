@@ -4,6 +4,7 @@
 #
 #   sandbox.sh start DIR                       both servers, up and ready; writes DIR/env
 #   sandbox.sh start-postgres DIR              PostgreSQL alone
+#   sandbox.sh start-standby DIR PRIMARY NAME  a streaming standby of the PostgreSQL in the folder PRIMARY, known to it by NAME
 #   sandbox.sh stop DIR                        both, in good order; the folder stays
 #   sandbox.sh postgres start|stop|kill DIR    one of them; kill is SIGKILL for RabbitMQ and an immediate
 #   sandbox.sh rabbitmq start|stop|kill DIR    shutdown (a crash: no checkpoint) for PostgreSQL
@@ -104,6 +105,19 @@ postgres_start() {
     fi
     as_user postgres "$bin/pg_ctl" -D "$dir/postgres/data" -l "$dir/postgres/log" -w -t 60 start \
         </dev/null >"$dir/pg_ctl.log" 2>&1 || fail "PostgreSQL did not start: see $dir/postgres/log"
+}
+
+# A copy of the PostgreSQL in the folder $1, which follows it under the name $2.
+postgres_copy() {
+    bin=$(newest_postgres)
+    [ ! -d "$dir/postgres/data" ] || return 0
+    # shellcheck source=/dev/null
+    primary=$(. "$1/ports" && echo "host=127.0.0.1 port=$PGPORT user=postgres application_name=$2")
+    mkdir -p "$dir/postgres"
+    [ "$(id -u)" != 0 ] || chown postgres:postgres "$dir/postgres"
+    as_user postgres "$bin/pg_basebackup" -D "$dir/postgres/data" -d "$primary" -R -c fast -X stream \
+        </dev/null >"$dir/pg_basebackup.log" 2>&1 || fail "pg_basebackup failed: see $dir/pg_basebackup.log"
+    echo "port = $PGPORT" | as_user postgres tee -a "$dir/postgres/data/postgresql.conf" >/dev/null
 }
 
 postgres_stop() { # $1: fast, or immediate
@@ -236,6 +250,15 @@ start | start-postgres)
     else
         postgres_start
     fi
+    ;;
+start-standby)
+    [ $# = 4 ] || usage
+    use_folder "$2"
+    choose_ports
+    read_ports
+    write_env
+    postgres_copy "$3" "$4"
+    postgres_start
     ;;
 stop)
     use_folder "${2:-}"

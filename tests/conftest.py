@@ -45,11 +45,12 @@ def place(sandbox):
 
 @pytest.fixture
 def daemons(place):
-    """daemons("outbox-relay", "--window", 100) starts one; all are killed when the test ends. A failing test shows the logs' ends."""
+    """daemons("outbox-relay", "--window", 100) starts one; all are killed when the test ends. `at`: another place than the
+    test's own. A failing test shows the logs' ends."""
     started = []
 
-    def start(program, *arguments, **keywords):
-        daemon = Daemon(place, program, *arguments, **keywords)
+    def start(program, *arguments, at=place, **keywords):
+        daemon = Daemon(at, program, *arguments, **keywords)
         started.append(daemon)
         return daemon
 

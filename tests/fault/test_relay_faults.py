@@ -5,34 +5,8 @@ import random
 import pytest
 
 from harness import ledger
+from harness.ledger import WINDOW, relay
 from harness.wait import wait_until
-
-WINDOW = 200
-
-
-@pytest.fixture
-def consumer(place):
-    here = ledger.Consumer(place).start()
-    yield here
-    here.stop()
-
-
-@pytest.fixture
-def writers(place, seed):
-    started = []
-
-    def start(**keywords):
-        started.append(ledger.Writers(place, seed, **keywords).start())
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.stop()
-
-
-def relay(daemons, *arguments, **keywords):
-    return daemons("outbox-relay", "--window", WINDOW, "--default-exchange", "", *arguments, **keywords)
-
 
 def test_nothing_is_lost_and_no_key_out_of_order(place, daemons, consumer, writers):
     relay(daemons).wait_ready()

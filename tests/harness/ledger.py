@@ -23,19 +23,27 @@ create table ledger.sent (message_id uuid primary key, key text, number bigint, 
 """
 
 
+WINDOW = 200  # of the relays below: what one of them can repeat when it is killed
+
+
+def relay(daemons, *arguments, **keywords):
+    return daemons("outbox-relay", "--window", WINDOW, "--default-exchange", "", *arguments, **keywords)
+
+
 class Writers:
     """`count` sessions that do: start, write something, wait 0 to 20 ms, lock an account, publish its next number, commit. One in ten rolls back.
 
-    They go on through lost connections. `limit` bounds what they write in all."""
+    They go on through lost connections. `limit` bounds what they write in all. Without `begin` they go on with the tables that are there."""
 
-    def __init__(self, place, seed, count=24, keys=50, limit=20000, type_name=QUEUE, payload_bytes=50):
+    def __init__(self, place, seed, count=24, keys=50, limit=20000, type_name=QUEUE, payload_bytes=50, begin=True):
         self.place, self.keys, self.limit, self.type_name = place, keys, limit, type_name
         self.padding = "x" * payload_bytes
         self.stopping = threading.Event()
         self.lock = threading.Lock()
         self.written = 0
         self.failure = None
-        place.sql(TABLES + f"insert into ledger.account (key) select 'k' || n from generate_series(1, {keys}) n")
+        if begin:
+            place.sql(TABLES + f"insert into ledger.account (key) select 'k' || n from generate_series(1, {keys}) n")
         self.threads = [
             threading.Thread(target=self._run, args=(random.Random(f"{seed}/{n}"),), daemon=True) for n in range(count)
         ]

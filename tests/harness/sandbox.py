@@ -27,22 +27,8 @@ VHOSTS_AT_A_TIME = 20
 RUN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
 
-class Sandbox:
-    """The servers of one test run. `stop` is called however the run ends. `postgresql_conf`: lines for PostgreSQL's configuration."""
-
-    def __init__(self, postgresql_conf=""):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sagapost-test-"))
-        self.folder.chmod(0o755)
-        (self.folder / "postgresql.conf.extra").write_text(postgresql_conf)
-        self.counter = 0
-        self.vhosts, self.vhosts_made = [], 0
-        atexit.register(self.stop)
-        self.run("start", self.folder)
-        env = dict(
-            line.split("=", 1) for line in (self.folder / "env").read_text().splitlines() if not line.startswith("export")
-        )
-        self.pg_port = int(env["PGPORT"])
-        self.amqp_port = int(env["AMQP_PORT"])
+class Server:
+    """A private PostgreSQL, at `pg_port`, in a `folder` of docker/sandbox.sh."""
 
     def run(self, *arguments):
         done = subprocess.run(
@@ -64,6 +50,28 @@ class Sandbox:
         """start, stop or kill"""
         self.run("postgres", verb, self.folder)
 
+    def conninfo(self, database="postgres", user="postgres"):
+        return f"host=127.0.0.1 port={self.pg_port} user={user} dbname={database}"
+
+
+class Sandbox(Server):
+    """The servers of one test run. `stop` is called however the run ends. `postgresql_conf`: lines for PostgreSQL's configuration."""
+
+    def __init__(self, postgresql_conf=""):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sagapost-test-"))
+        self.folder.chmod(0o755)
+        (self.folder / "postgresql.conf.extra").write_text(postgresql_conf)
+        self.counter = 0
+        self.vhosts, self.vhosts_made = [], 0
+        self.servers = []  # further ones of PostgreSQL
+        atexit.register(self.stop)
+        self.run("start", self.folder)
+        env = dict(
+            line.split("=", 1) for line in (self.folder / "env").read_text().splitlines() if not line.startswith("export")
+        )
+        self.pg_port = int(env["PGPORT"])
+        self.amqp_port = int(env["AMQP_PORT"])
+
     def rabbitmq(self, verb):
         """start, stop or kill"""
         self.run("rabbitmq", verb, self.folder)
@@ -78,9 +86,6 @@ class Sandbox:
 
     def rabbitmqctl(self, *arguments):
         return self.run("ctl", self.folder, *arguments)
-
-    def conninfo(self, database="postgres", user="postgres"):
-        return f"host=127.0.0.1 port={self.pg_port} user={user} dbname={database}"
 
     def amqp_uri(self, vhost="/"):
         return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/{'%2f' if vhost == '/' else vhost}"
@@ -100,6 +105,8 @@ class Sandbox:
     def stop(self):
         if self.folder.exists():
             try:
+                for server in self.servers:
+                    server.postgres("kill")
                 self.rabbitmq("kill")  # in good order it takes a second for each virtual host,
                 self.postgres("kill")  # and there a checkpoint of what is thrown away
                 self.run("stop", self.folder)
@@ -108,18 +115,43 @@ class Sandbox:
                     shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Place:
-    """A fresh, migrated database and a fresh virtual host: what one test works in."""
+class Postgres(Server):
+    """One more private PostgreSQL, in a folder of the sandbox's: empty, or with `standby_of` another server (a Sandbox or a Postgres) a
+    streaming standby that is known by `name`. `stop` when the test ends."""
 
-    def __init__(self, sandbox, migrate=True):
+    def __init__(self, sandbox, name, standby_of=None):
         sandbox.counter += 1
         self.sandbox = sandbox
+        self.name = name
+        self.folder = sandbox.folder / f"{name}{sandbox.counter}"
+        sandbox.servers.append(self)
+        if standby_of:
+            self.run("start-standby", self.folder, standby_of.folder, name)
+        else:
+            self.run("start-postgres", self.folder)
+        ports = dict(line.split("=") for line in (self.folder / "ports").read_text().splitlines())
+        self.pg_port = int(ports["PGPORT"])
+
+    def stop(self):
+        self.sandbox.servers.remove(self)
+        self.postgres("kill")
+        if "SAGAPOST_KEEP" not in os.environ:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Place:
+    """A fresh, migrated database and a fresh virtual host: what one test works in. `server`: another PostgreSQL than the sandbox's."""
+
+    def __init__(self, sandbox, migrate=True, server=None):
+        sandbox.counter += 1
+        self.sandbox = sandbox
+        self.server = server or sandbox
         self.name = f"t{sandbox.counter}"
-        connection = psycopg2.connect(sandbox.conninfo())
+        connection = psycopg2.connect(self.server.conninfo())
         connection.autocommit = True
         connection.cursor().execute(f"create database {self.name}")
         connection.close()
-        self.conninfo = sandbox.conninfo(self.name)
+        self.conninfo = self.server.conninfo(self.name)
         self._amqp_uri = None
         self.closers = []
         if migrate:
@@ -155,7 +187,7 @@ class Place:
         return done.stdout if expect == 0 else done.stderr
 
     def connect(self, autocommit=True, user="postgres"):
-        connection = psycopg2.connect(self.sandbox.conninfo(self.name, user))
+        connection = psycopg2.connect(self.server.conninfo(self.name, user))
         connection.autocommit = autocommit
         self.closers.append(connection)
         return connection

@@ -1,0 +1,96 @@
+-- part: outbox
+-- The log's identity. A position names transaction ids, and those of one server mean nothing on another: after dump and restore the relay
+-- refuses to start until outbox.rebase has said what of the log is published.
+
+-- Makes the log and the positions this server's. For the owner of the schema. Gives what it did: rebased | renamed (same_xids) | nothing (they are
+-- this server's already); and after rebased how many rows of the log are settled and how many are still to be published.
+--
+-- same_xids false: after dump and restore. A row is published if its old transaction id is settled by the old positions *and* its id is at
+-- most the highest one ever settled: rows that were written here before the rebase have this server's small transaction ids, which the old
+-- snapshots would take for long settled ones, but ids from a sequence that has passed all of the dump's. The old transaction ids must not stay in
+-- the log: once this server's own counter comes by, they would be published anew. So published rows get the one that every snapshot sees
+-- (3, what frozen rows had once), all others that of this transaction, and the position begins at a snapshot from before it: they are one
+-- window of the relay, in the order of their ids. Rows of outbox.parked are whole copies and hold no transaction ids: they stay as they are.
+-- With several shares a row is published when all positions are past it: then at worst it is published again.
+--
+-- same_xids true: after pg_upgrade, or in a copy of the database on the same server; the rows and snapshots stay, the name changes.
+create function outbox.rebase(same_xids boolean default false, out outcome text, out settled_rows bigint, out unsettled_rows bigint)
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '10s' set jit = off
+as $$
+declare
+    server      bigint := (select system_identifier from pg_control_system());
+    database    oid := (select oid from pg_database where datname = current_database());
+    pos         outbox.position;
+    here        pg_snapshot;
+    sequence_at bigint;
+    settled_to  bigint;
+    last_row    bigint;
+    first_row   bigint;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' or pg_current_xact_id_if_assigned() is not null then
+        raise exception using
+            errcode = 'SG102',
+            message = 'outbox.rebase works at READ COMMITTED only, and as the first statement of its transaction',
+            hint = 'Call it as sagapost outbox rebase does: alone.';
+    end if;
+    if not exists (select from outbox.position where (system_identifier, database_oid) is distinct from (server, database)) then
+        outcome := 'nothing';
+        return;
+    end if;
+    for pos in select * from outbox.position order by share loop
+        if not pg_try_advisory_xact_lock(1397161986, pos.share) then
+            raise exception using errcode = 'SG121', message = format('a relay holds share %s: stop it first', pos.share);
+        end if;
+    end loop;
+    -- Waits for every transaction that has written to the log here. Those that write later are in progress in the snapshot, or begin after it.
+    lock table outbox.message in share row exclusive mode;
+    here := pg_current_snapshot();
+    if pg_current_xact_id_if_assigned() is not null then
+        raise exception 'outbox.rebase: its transaction has an id before its snapshot';
+    end if;
+
+    if same_xids then
+        for pos in select * from outbox.position loop
+            if pg_snapshot_xmax(coalesce(pos.t2, pos.t1)) > pg_snapshot_xmax(here) then
+                raise exception using
+                    errcode = 'SG122',
+                    message = format('the position of share %s is at transaction id %s, and this server is only at %s: its transaction ids are not the same',
+                                     pos.share, pg_snapshot_xmax(coalesce(pos.t2, pos.t1)), pg_snapshot_xmax(here)),
+                    hint = 'After dump and restore: sagapost outbox rebase, without --same-xids.';
+            end if;
+        end loop;
+        update outbox.position
+           set system_identifier = server, database_oid = database, epoch = epoch + 1, relay = null, updated_at = clock_timestamp();
+        outcome := 'renamed';
+        return;
+    end if;
+
+    sequence_at := (select case when is_called then last_value else last_value - 1 end from outbox.message_id_seq);
+    settled_to := (select max(last_id_ever) from outbox.position);
+    last_row := coalesce((select id from outbox.message order by id desc limit 1), 0);
+    if sequence_at < greatest(settled_to, last_row) then
+        raise exception using
+            errcode = 'SG122',
+            message = format('the sequence outbox.message_id_seq is at %s, behind id %s in the log or the position: it was not restored with them',
+                             sequence_at, greatest(settled_to, last_row)),
+            hint = 'Rows written here may have ids that were given out before. Restore the sequence together with its table, before anybody writes.';
+    end if;
+
+    update outbox.message as m
+       set xid = case when m.id <= settled_to
+                      and (select bool_and(pg_visible_in_snapshot(m.xid, p.t1)
+                                           or p.t2 is not null and m.id <= p.last_id and pg_visible_in_snapshot(m.xid, p.t2))
+                             from outbox.position as p)
+                      then '3'::xid8 else pg_current_xact_id() end;
+    select count(*) filter (where xid = '3'), count(*) filter (where xid <> '3'), min(id) filter (where xid <> '3')
+      into settled_rows, unsettled_rows, first_row
+      from outbox.message;
+    -- The lock on the log keeps the sequence where it is: no row to come has an id up to the bound.
+    update outbox.position
+       set system_identifier = server, database_oid = database, epoch = epoch + 1, relay = null, t1 = here, t2 = null, last_id = 0,
+           bound = coalesce(first_row - 1, sequence_at), updated_at = clock_timestamp();
+    outcome := 'rebased';
+end
+$$;
+
+revoke all on function outbox.rebase(boolean) from public;
