@@ -12,6 +12,7 @@ struct flow {
      * cursor <= permitted <= pushed. */
     uint64_t popped, settled, cursor, permitted, pushed;
     uint32_t unpersisted;
+    uint64_t overtaken;
     uint64_t *ready; /* a bit for each place that is FLOW_READY */
     uint32_t ready_count;
     struct keys *keys; /* with rows released or queued */
@@ -372,19 +373,65 @@ void flow_sent(struct flow *flow, uint32_t place)
     item->state = FLOW_IN_FLIGHT;
 }
 
+/* A row's number, cut: two rows of a key are never so far apart that their order is lost. */
+static uint32_t short_number(const struct flow *flow, uint32_t place)
+{
+    return (uint32_t)(flow->popped + ((place - flow->popped) & flow->mask));
+}
+
+static bool is_after(uint32_t number, uint32_t other)
+{
+    return (int32_t)(number - other) > 0;
+}
+
+/* A pipelined row was confirmed: earlier ones of its key that were refused come after it. */
+static void count_passed(struct flow *flow, uint32_t place)
+{
+    uint32_t number = short_number(flow, place);
+    struct key_state *key = keys_find(flow->keys, flow->items[place].key);
+
+    if (key->done_last == 0 || is_after(number + 1, key->done_last))
+        key->done_last = number + 1;
+    if (key->refused && is_after(number, key->refused_last)) {
+        flow->overtaken += key->refused;
+        key->refused = 0;
+    }
+}
+
+/* One was refused: later ones may have been confirmed already, or may still be. */
+static void count_refused(struct flow *flow, uint32_t place)
+{
+    uint32_t number = short_number(flow, place);
+    struct key_state *key = keys_find(flow->keys, flow->items[place].key);
+
+    if (key->done_last && is_after(key->done_last - 1, number)) {
+        flow->overtaken++;
+        return;
+    }
+    if (key->refused == 0 || is_after(number, key->refused_last))
+        key->refused_last = number;
+    key->refused++;
+}
+
+uint64_t flow_overtaken(const struct flow *flow)
+{
+    return flow->overtaken;
+}
+
 void flow_done(struct flow *flow, uint32_t place)
 {
     struct flow_item *item = &flow->items[place];
 
     assert(item->state == FLOW_IN_FLIGHT);
+    if (item->pipelined && item->key)
+        count_passed(flow, place);
     settle(flow, item, FLOW_DONE);
     key_settled(flow, item);
 }
 
-uint32_t flow_set_aside(struct flow *flow, uint32_t place, enum flow_aside aside)
+void flow_set_aside(struct flow *flow, uint32_t place, enum flow_aside aside)
 {
     struct flow_item *item = &flow->items[place];
-    struct key_state *key;
     bool released = true;
 
     assert(aside != FLOW_BEHIND);
@@ -396,6 +443,8 @@ uint32_t flow_set_aside(struct flow *flow, uint32_t place, enum flow_aside aside
         released = false;
     } else {
         assert(item->state == FLOW_IN_FLIGHT);
+        if (item->pipelined && item->key)
+            count_refused(flow, place);
     }
     item->aside = (uint8_t)(item->holds && is_held(flow, item) ? FLOW_BEHIND : aside);
     if (item->key && item->holds)
@@ -403,8 +452,6 @@ uint32_t flow_set_aside(struct flow *flow, uint32_t place, enum flow_aside aside
     settle(flow, item, FLOW_ASIDE);
     if (released)
         key_settled(flow, item);
-    key = item->key ? keys_find(flow->keys, item->key) : NULL;
-    return key ? key->released : 0;
 }
 
 void flow_lost(struct flow *flow)

@@ -101,9 +101,11 @@ void flow_sent(struct flow *flow, uint32_t place); /* what flow_next gave */
 /* Settles a row in flight. */
 void flow_done(struct flow *flow, uint32_t place);
 /* Settles a row in flight, or what flow_next gave and cannot be sent at all: `aside` is waiting or
- * parked, and becomes behind when an earlier row holds the key. Gives how many rows of its key are
- * still at the broker: pipelined ones, which overtake it. */
-uint32_t flow_set_aside(struct flow *flow, uint32_t place, enum flow_aside aside);
+ * parked, and becomes behind when an earlier row holds the key. */
+void flow_set_aside(struct flow *flow, uint32_t place, enum flow_aside aside);
+/* How many pipelined rows were ever set aside and overtaken by a later one of their key, which the
+ * broker took. */
+uint64_t flow_overtaken(const struct flow *flow);
 /* The channel is gone: what is in flight is to be sent again, in the order of the log. */
 void flow_lost(struct flow *flow);
 

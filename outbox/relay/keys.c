@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CLEAR_BY_HAND_MAX 65536 /* entries */
+
 struct keys {
     struct key_state *entries; /* hash 0: free */
     uint64_t mask;
@@ -52,10 +54,19 @@ void keys_destroy(struct keys *keys)
     free(keys);
 }
 
+/* A large table gets new memory, which costs none before it is used. */
 void keys_clear(struct keys *keys)
 {
-    if (keys->count)
-        memset(keys->entries, 0, (keys->mask + 1) * sizeof(*keys->entries));
+    size_t size = (size_t)keys->mask + 1;
+    struct key_state *fresh =
+        keys->count && size >= CLEAR_BY_HAND_MAX ? calloc(size, sizeof(*keys->entries)) : NULL;
+
+    if (fresh) {
+        free(keys->entries);
+        keys->entries = fresh;
+    } else if (keys->count) {
+        memset(keys->entries, 0, size * sizeof(*keys->entries));
+    }
     keys->count = 0;
 }
 

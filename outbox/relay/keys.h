@@ -23,6 +23,10 @@ struct key_state {
             uint32_t queued;                  /* wait for an earlier row of the key */
             uint32_t released;                /* sent or ready to be sent, and not settled */
             uint32_t released_strict;
+            /* Of pipelined rows; numbers are of the flow's, cut to 32 bits. */
+            uint32_t refused;      /* set aside, and no later one is confirmed yet */
+            uint32_t refused_last; /* the last of them */
+            uint32_t done_last;    /* the last that was confirmed, and 1; 0: none */
         };
         uint64_t held; /* of a key that is held: its rows that are, or are about to be, in
                           outbox.parked */

@@ -1,5 +1,5 @@
-#include "outbox/relay/lane.h"
 #include "outbox/relay/chunk.h"
+#include "outbox/relay/lane_private.h"
 #include "outbox/runtime/failpoint.h"
 #include "outbox/runtime/log.h"
 
@@ -11,38 +11,10 @@
  * window. */
 #define CONFIRM_RING_FACTOR 4
 
-/* A connection that is closed with 5xx so often without a single confirm is closed over something
- * that we send. */
-#define BARREN_LOSSES_MAX 2
-
-/* Reply codes of AMQP 0-9-1, 1.2. */
-#define CODE_ACCESS_REFUSED      403
-#define CODE_NOT_FOUND           404
-#define CODE_PRECONDITION_FAILED 406
-#define CODE_FRAME_ERROR         501 /* and above: the connection was closed over what we sent */
-
-struct lane {
-    struct lane_options options;
-    struct broker *broker;
-    struct confirm *confirm;
-    struct envelope envelope;
-    bool was_up;          /* an on_down that follows is a loss, not another failed attempt */
-    bool progress;        /* a confirm came on this connection */
-    unsigned barren;      /* losses in a row without one */
-    uint32_t alone_left;  /* rows still to be sent one at a time */
-    int64_t blocked_us;   /* since; 0: it is not */
-    int64_t unblocked_us; /* timers of confirms start here at the earliest */
-    uint64_t chance;
-    /* While confirm_lost runs. */
-    uint16_t blamed; /* destination; DESTINATION_OTHER: none */
-    bool alone_is_guilty;
-    const struct error *loss;
-};
-
-static int64_t now_us(const struct lane *lane)
-{
-    return loop_now_us(lane->options.loop);
-}
+/* The longest pauses between attempts at a closed destination: one that closes the channel, and one
+ * that may leave a copy in a queue that is silent. */
+#define PROBE_CAP_US        (5 * (int64_t)US_PER_S)
+#define SILENT_PROBE_CAP_US (60 * (int64_t)US_PER_S)
 
 static uint64_t next_chance(struct lane *lane)
 {
@@ -64,9 +36,17 @@ static void count_outcome(struct lane *lane, enum outcome outcome)
         metric_add(stats->nacked, 1);
 }
 
-/* The row is settled by what became of it. `detail` says it for people; NULL when there is nothing
- * to say. */
-static void settle(struct lane *lane, uint32_t place, enum outcome outcome, const char *detail)
+static void count_overtaken(struct lane *lane)
+{
+    uint64_t overtaken = flow_overtaken(lane->options.flow);
+
+    if (overtaken == lane->overtaken)
+        return;
+    metric_add(lane->options.stats->overtaken, (double)(overtaken - lane->overtaken));
+    lane->overtaken = overtaken;
+}
+
+void lane_settle(struct lane *lane, uint32_t place, enum outcome outcome, const char *detail)
 {
     struct flow_item *item = flow_item(lane->options.flow, place);
     struct verdict verdict;
@@ -82,14 +62,31 @@ static void settle(struct lane *lane, uint32_t place, enum outcome outcome, cons
         item->pause_us = verdict.pause_us;
         free(item->detail);
         item->detail = detail ? strdup(detail) : NULL;
-        if (flow_set_aside(lane->options.flow, place,
-                           verdict.act == ACT_PARK ? FLOW_PARKED : FLOW_WAITING) > 0 &&
-            item->pipelined)
-            metric_add(lane->options.stats->overtaken, 1);
+        flow_set_aside(lane->options.flow, place,
+                       verdict.act == ACT_PARK ? FLOW_PARKED : FLOW_WAITING);
     }
+    count_overtaken(lane);
     if (lane->alone_left > 0)
         lane->alone_left--;
     lane->options.on_settled(lane->options.data, item);
+}
+
+size_t lane_body_bytes(const struct flow_item *item)
+{
+    struct row row = {item->chunk->rows, (int)item->row};
+    struct broker_text body = row_text(row, ROW_PAYLOAD);
+
+    return body.text ? body.bytes : row_text(row, ROW_PAYLOAD_BYTES).bytes;
+}
+
+void lane_settle_too_large(struct lane *lane, uint32_t place)
+{
+    char detail[DESTINATION_DETAIL_BYTES];
+
+    (void)snprintf(detail, sizeof(detail), "the body has %zu bytes, RabbitMQ takes at most %llu",
+                   lane_body_bytes(flow_item(lane->options.flow, place)),
+                   (unsigned long long)destinations_body_bytes_max(lane->options.destinations));
+    lane_settle(lane, place, OUTCOME_TOO_LARGE, detail);
 }
 
 static void observe_latency(struct lane *lane, const struct flow_item *item, int64_t sent_us)
@@ -98,43 +95,35 @@ static void observe_latency(struct lane *lane, const struct flow_item *item, int
     int64_t age_us = clock_wall_us(clock) - item->created_us;
 
     metric_observe(lane->options.stats->confirm_latency_seconds,
-                   (double)(now_us(lane) - sent_us) / US_PER_S);
+                   (double)(lane_now_us(lane) - sent_us) / US_PER_S);
     metric_observe(lane->options.stats->commit_to_confirm_seconds,
                    age_us > 0 ? (double)age_us / US_PER_S : 0);
 }
 
-/* The exchange has taken a message, or looked for a queue for it: it exists, and we may write to
- * it. */
+/* The broker has answered for a message to it: it exists, and we may write to it. */
 static void open_destination(struct lane *lane, uint16_t number)
 {
-    struct destination *destination = destinations_get(lane->options.destinations, number);
+    struct destination *closed;
 
-    if (!destination->closed)
-        return;
-    destination->closed = false;
-    log_info("the exchange takes messages again", LOG_STR("exchange", destination->exchange));
-}
-
-static void settle_lost(struct lane *lane, const struct confirm_entry *entry)
-{
-    struct flow_item *item = flow_item(lane->options.flow, entry->item);
-
-    if (lane->blamed != DESTINATION_OTHER && item->destination == lane->blamed) {
-        struct destination *destination =
-            destinations_get(lane->options.destinations, lane->blamed);
-
-        settle(lane, entry->item, destination->outcome, destination->detail);
-    } else if (lane->alone_is_guilty) {
-        bool size = lane->loss->amqp_code == CODE_PRECONDITION_FAILED &&
-                    strstr(lane->loss->message, "size");
-
-        settle(lane, entry->item, size ? OUTCOME_TOO_LARGE : OUTCOME_CLOSES, lane->loss->message);
-    } else {
-        metric_add(lane->options.stats->unknown, 1); /* flow_lost follows */
+    while ((closed = destinations_closed(lane->options.destinations, number))) {
+        closed->closed = false;
+        log_info(closed->outcome == OUTCOME_UNCONFIRMED ? "messages are confirmed there again"
+                                                        : "the exchange takes messages again",
+                 LOG_STR("exchange", closed->exchange),
+                 LOG_STR("routing_key", closed->whole ? closed->routing_key : NULL));
     }
 }
 
-static void on_entry_settled(void *data, const struct confirm_entry *entry)
+/* A body that the broker had refused was taken: it has another limit now. */
+static void forget_body_limit(struct lane *lane, const struct flow_item *item)
+{
+    uint64_t bytes_max = destinations_body_bytes_max(lane->options.destinations);
+
+    if (bytes_max > 0 && lane_body_bytes(item) > bytes_max)
+        destinations_set_body_bytes_max(lane->options.destinations, 0);
+}
+
+void lane_on_entry_settled(void *data, const struct confirm_entry *entry)
 {
     struct lane *lane = data;
     struct flow_item *item;
@@ -142,20 +131,21 @@ static void on_entry_settled(void *data, const struct confirm_entry *entry)
     if (entry->item == FLOW_NONE)
         return; /* of rows that were forgotten with the connection to PostgreSQL */
     if (entry->outcome == CONFIRM_UNKNOWN) {
-        settle_lost(lane, entry);
+        lane_settle_lost(lane, entry);
         return;
     }
     item = flow_item(lane->options.flow, entry->item);
-    if (entry->outcome != CONFIRM_NACKED)
-        open_destination(lane, item->destination);
+    silence_heard(&lane->silence, item->destination, lane_now_us(lane));
+    open_destination(lane, item->destination);
     if (entry->outcome == CONFIRM_ACKED) {
         observe_latency(lane, item, entry->sent_us);
-        settle(lane, entry->item, OUTCOME_CONFIRMED, NULL);
+        forget_body_limit(lane, item);
+        lane_settle(lane, entry->item, OUTCOME_CONFIRMED, NULL);
     } else if (entry->outcome == CONFIRM_NACKED) {
-        settle(lane, entry->item, OUTCOME_NACKED, "basic.nack");
+        lane_settle(lane, entry->item, OUTCOME_NACKED, "basic.nack");
     } else {
-        settle(lane, entry->item, OUTCOME_RETURNED,
-               entry->return_code == 312 ? "312 NO_ROUTE" : "basic.return");
+        lane_settle(lane, entry->item, OUTCOME_RETURNED,
+                    entry->return_code == 312 ? "312 NO_ROUTE" : "basic.return");
     }
 }
 
@@ -165,8 +155,8 @@ static void on_confirm(void *data, uint64_t tag, bool multiple, bool acked)
 
     FAILPOINT("after-confirm");
     lane->progress = true;
-    lane->barren = 0;
-    if (!confirm_settle(lane->confirm, tag, multiple, acked, on_entry_settled, lane))
+    lane->barren = lane->mute = 0;
+    if (!confirm_settle(lane->confirm, tag, multiple, acked, lane_on_entry_settled, lane))
         broker_reconnect(lane->broker, "a confirm for a message that is not open");
 }
 
@@ -180,75 +170,6 @@ static void on_return(void *data, const struct broker_return *returned)
         broker_reconnect(lane->broker, "a message was returned that is not in flight");
 }
 
-/* Losses --------------------------------------------------------------------------------------- */
-
-/* The destination that the broker closed the channel over: it is closed from now on. */
-static uint16_t blame_destination(struct lane *lane, const struct error *why)
-{
-    if (why->amqp_code != CODE_NOT_FOUND && why->amqp_code != CODE_ACCESS_REFUSED)
-        return DESTINATION_OTHER;
-    for (uint16_t number = 1; number < destinations_count(lane->options.destinations); number++) {
-        struct destination *destination = destinations_get(lane->options.destinations, number);
-
-        if (!destination_is_named(destination, why->message))
-            continue;
-        if (!destination->closed)
-            log_failure(LOG_LEVEL_WARN, "the exchange takes no messages: they are set aside", why,
-                        LOG_STR("exchange", destination->exchange));
-        destination->closed = true;
-        destination->outcome =
-            why->amqp_code == CODE_NOT_FOUND ? OUTCOME_NO_EXCHANGE : OUTCOME_NO_ACCESS;
-        (void)snprintf(destination->detail, sizeof(destination->detail), "%.*s",
-                       DESTINATION_DETAIL_BYTES - 1, why->message);
-        return number;
-    }
-    return DESTINATION_OTHER;
-}
-
-/* Something that we sent, and the broker did not say which, closed the channel or the connection.
- */
-static void suspect_rows(struct lane *lane, bool channel_only)
-{
-    uint32_t open = confirm_open(lane->confirm);
-
-    lane->alone_is_guilty = lane->alone_left > 0 && open == 1;
-    if (!lane->progress)
-        lane->barren++;
-    if (lane->alone_left == 0 && (channel_only || lane->barren >= BARREN_LOSSES_MAX)) {
-        log_warn("the broker closes over a message: those in flight are sent one at a time",
-                 LOG_STR("lane", lane->options.name), LOG_INT("messages", open));
-        lane->alone_left = open;
-    }
-}
-
-static void on_down(void *data, struct broker *broker, const struct error *why, bool channel_only)
-{
-    struct lane *lane = data;
-
-    (void)broker;
-    lane->blamed = blame_destination(lane, why);
-    lane->alone_is_guilty = false;
-    lane->loss = why;
-    if (lane->blamed == DESTINATION_OTHER && confirm_open(lane->confirm) > 0 && why->amqp_code &&
-        (channel_only || why->amqp_code >= CODE_FRAME_ERROR))
-        suspect_rows(lane, channel_only);
-    if (lane->was_up) {
-        metric_add(lane->options.stats->losses_rabbitmq, 1);
-        if (lane->blamed == DESTINATION_OTHER)
-            log_failure(LOG_LEVEL_WARN,
-                        channel_only ? "channel lost" : "connection to RabbitMQ lost", why,
-                        LOG_STR("lane", lane->options.name),
-                        LOG_INT("in_flight", confirm_open(lane->confirm)));
-    } else if (broker_attempts(lane->broker) == 1) {
-        log_failure(LOG_LEVEL_WARN, "no connection to RabbitMQ; trying on", why,
-                    LOG_STR("lane", lane->options.name));
-    }
-    lane->was_up = false;
-    confirm_lost(lane->confirm, on_entry_settled, lane);
-    flow_lost(lane->options.flow);
-    lane->loss = NULL;
-}
-
 static void on_up(void *data, struct broker *broker)
 {
     struct lane *lane = data;
@@ -256,6 +177,7 @@ static void on_up(void *data, struct broker *broker)
     (void)broker;
     lane->was_up = true;
     lane->progress = false;
+    silence_begin(&lane->silence, lane_now_us(lane));
     log_info("connected to RabbitMQ", LOG_STR("lane", lane->options.name));
 }
 
@@ -263,19 +185,22 @@ static void on_blocked(void *data, bool blocked, const char *reason)
 {
     struct lane *lane = data;
 
+    if (blocked && lane->blocked_us)
+        return; /* for another reason too */
     if (blocked) {
         log_warn("RabbitMQ blocks publishers", LOG_STR("lane", lane->options.name),
                  LOG_STR("reason", reason));
-        lane->blocked_us = now_us(lane);
+        lane->blocked_us = lane_now_us(lane);
         return;
     }
     if (!lane->blocked_us)
         return;
     log_info("RabbitMQ takes messages again", LOG_STR("lane", lane->options.name));
     metric_add(lane->options.stats->blocked_seconds,
-               (double)(now_us(lane) - lane->blocked_us) / US_PER_S);
+               (double)(lane_now_us(lane) - lane->blocked_us) / US_PER_S);
     lane->blocked_us = 0;
-    lane->unblocked_us = now_us(lane);
+    lane->unblocked_us = lane_now_us(lane);
+    silence_begin(&lane->silence, lane->unblocked_us);
 }
 
 /* Sending -------------------------------------------------------------------------------------- */
@@ -288,38 +213,96 @@ static bool may_send(const struct lane *lane)
            confirm_open(lane->confirm) < most;
 }
 
-/* False when the session cannot take it now. */
+/* Whether the row may go to where it is bound, as far as that is known; if not, it is settled. */
+static bool is_welcome(struct lane *lane, uint32_t place)
+{
+    uint16_t number = flow_item(lane->options.flow, place)->destination;
+    const struct destination *closed = destinations_closed(lane->options.destinations, number);
+
+    if (closed && (!lane->options.tries_closed || lane_now_us(lane) < closed->probe_us)) {
+        lane_settle(lane, place, closed->outcome, closed->detail);
+        return false;
+    }
+    if (!closed && lane_is_crowded(lane, number)) {
+        lane_settle(lane, place, OUTCOME_UNCONFIRMED,
+                    "it was not sent: others there wait for their confirm");
+        return false;
+    }
+    return true;
+}
+
+/* Whether the channel may be closed over this message: it is sent when nothing else is in flight.
+ */
+static bool is_risky(const struct lane *lane, const struct destination *closed, size_t body_bytes)
+{
+    uint64_t bytes_max = destinations_body_bytes_max(lane->options.destinations);
+
+    return (closed && closed->outcome != OUTCOME_UNCONFIRMED) ||
+           (bytes_max > 0 && body_bytes > bytes_max);
+}
+
+static void note_probe(struct lane *lane, struct destination *closed)
+{
+    bool silent = closed->outcome == OUTCOME_UNCONFIRMED;
+
+    destination_probed(closed, lane_now_us(lane),
+                       silent ? lane->options.silent_after_us : lane->options.limits->retry_base_us,
+                       silent ? SILENT_PROBE_CAP_US : PROBE_CAP_US);
+}
+
+/* Hands the message to the session. False when that cannot take it now. */
+static bool send_message(struct lane *lane, uint32_t place, const struct broker_message *message)
+{
+    struct flow_item *item = flow_item(lane->options.flow, place);
+    struct destination *closed = destinations_closed(lane->options.destinations, item->destination);
+    bool risky = is_risky(lane, closed, message->body_bytes);
+    struct error error = {0};
+    uint64_t tag;
+
+    if (risky && !lane->options.tries_closed) {
+        lane_settle_too_large(lane, place);
+        return true;
+    }
+    if (risky && confirm_open(lane->confirm) > 0)
+        return false;
+    if (broker_publish(lane->broker, message, &tag, &error) < 0) {
+        if (error.retry == RETRY_POISON)
+            lane_settle(lane, place, OUTCOME_UNCARRIABLE, error.message);
+        return error.retry == RETRY_POISON;
+    }
+    if (closed)
+        note_probe(lane, closed);
+    if (risky && lane->alone_left == 0)
+        lane->alone_left = 1;
+    confirm_add(lane->confirm, tag, place,
+                envelope_fingerprint(message->message_id, message->exchange, message->routing_key),
+                lane_now_us(lane));
+    silence_sent(&lane->silence, item->destination, lane_now_us(lane));
+    flow_sent(lane->options.flow, place);
+    metric_add(lane->options.stats->published, 1);
+    FAILPOINT("after-publish");
+    return true;
+}
+
+/* The same for a row. True when it was sent or settled. */
 static bool send_row(struct lane *lane, uint32_t place)
 {
     struct flow_item *item = flow_item(lane->options.flow, place);
     struct row row = {item->chunk->rows, (int)item->row};
     struct route route = routes_find(lane->options.routes, row);
-    struct destination *destination;
     struct broker_message message;
     struct error error = {0};
-    uint64_t tag;
 
-    item->destination = destinations_number(lane->options.destinations, route.exchange);
-    destination = destinations_get(lane->options.destinations, item->destination);
-    if (destination->closed && !lane->options.tries_closed) {
-        settle(lane, place, destination->outcome, destination->detail);
-        return true;
-    }
-    if (envelope_make(&lane->envelope, row, &route, &message, &error) < 0 ||
-        broker_publish(lane->broker, &message, &tag, &error) < 0) {
-        if (error.retry != RETRY_POISON)
-            return false;
-        settle(lane, place, OUTCOME_UNCARRIABLE, error.message);
-        return true;
-    }
+    item->destination =
+        destinations_number(lane->options.destinations, route.exchange, route.routing_key);
     item->created_us = pg_time_us(row.rows, row.row, ROW_CREATED_AT);
-    confirm_add(lane->confirm, tag, place,
-                envelope_fingerprint(message.message_id, message.exchange, message.routing_key),
-                now_us(lane));
-    flow_sent(lane->options.flow, place);
-    metric_add(lane->options.stats->published, 1);
-    FAILPOINT("after-publish");
-    return true;
+    if (!is_welcome(lane, place))
+        return true;
+    if (envelope_make(&lane->envelope, row, &route, &message, &error) < 0) {
+        lane_settle(lane, place, OUTCOME_UNCARRIABLE, error.message);
+        return true;
+    }
+    return send_message(lane, place, &message);
 }
 
 bool lane_publish(struct lane *lane, uint32_t most)
@@ -346,6 +329,7 @@ static void forget_entry(void *data, struct confirm_entry *entry)
 void lane_forget(struct lane *lane)
 {
     confirm_each_open(lane->confirm, forget_entry, NULL);
+    silence_lost(&lane->silence);
     lane->alone_left = 0;
 }
 
@@ -356,19 +340,15 @@ void lane_cut(struct lane *lane, const char *why)
 
 void lane_tick(struct lane *lane)
 {
-    int64_t oldest_us = confirm_oldest_us(lane->confirm), now = now_us(lane);
+    int64_t now_us = lane_now_us(lane);
 
     if (lane->blocked_us) {
         metric_add(lane->options.stats->blocked_seconds,
-                   (double)(now - lane->blocked_us) / US_PER_S);
-        lane->blocked_us = now;
+                   (double)(now_us - lane->blocked_us) / US_PER_S);
+        lane->blocked_us = now_us;
         return;
     }
-    if (oldest_us < lane->unblocked_us)
-        oldest_us = lane->unblocked_us;
-    if (confirm_open(lane->confirm) > 0 && broker_is_up(lane->broker) &&
-        now - oldest_us > lane->options.confirm_timeout_us)
-        broker_reconnect(lane->broker, "no confirm within confirm-timeout");
+    lane_check_confirms(lane);
 }
 
 bool lane_is_up(const struct lane *lane)
@@ -400,7 +380,7 @@ int lane_create(struct lane **ret_lane, const struct lane_options *options, stru
     lane->chance = (uint64_t)clock_wall_us(loop_clock(options->loop));
     lane->options.broker.confirms = true;
     lane->options.broker.on_up = on_up;
-    lane->options.broker.on_down = on_down;
+    lane->options.broker.on_down = lane_on_down;
     lane->options.broker.on_confirm = on_confirm;
     lane->options.broker.on_return = on_return;
     lane->options.broker.on_blocked = on_blocked;

@@ -10,9 +10,13 @@
  *
  * Guarantees: a row leaves the lane settled exactly once. When a channel or the connection is lost,
  * rows in flight go back to the flow to be sent again in the order of the log; except, where the
- * broker named an exchange (404, 403), the rows to it, and, where it closed the channel over a
- * message that it did not name, that message: the rows in flight are then sent one at a time, and
- * the one that is alone when the channel closes is the one.
+ * broker named an exchange or a topic (404, 403) or a size (406), the rows that are meant, and,
+ * where it closed the channel over a message that it did not name, that message: the rows in flight
+ * are then sent one at a time, and the one that is alone when the channel closes is the one.
+ *
+ * A destination that confirms nothing while others do (silence.h) may hold a quarter of the window;
+ * then, after silent_after_us, its rows are set aside, and the others' go on over a new connection.
+ * Without any confirm at all the connection is given up after confirm_timeout_us.
  *
  * connection.blocked is a state: nothing is sent, and the confirms' timers stand still. */
 #ifndef SAGAPOST_RELAY_LANE_H
@@ -35,9 +39,12 @@ struct lane_options {
     struct flow *flow;
     const struct routes *routes;
     struct destinations *destinations; /* shared by the lanes */
-    bool tries_closed;                 /* also sends to an exchange that is closed: to find out */
+    bool tries_closed;                 /* also sends to a destination that is closed, now and then:
+                                          to find out */
     uint32_t window;
     int64_t confirm_timeout_us;
+    int64_t silent_after_us; /* a destination that confirms nothing for so long, while others do, is
+                                given up */
     const struct outcome_limits *limits;
     const char *app_id, *source;
     bool cloud_events;

@@ -15,6 +15,7 @@ static const struct {
     {OUTCOME_CONFIRMED,   NONE,     NULL,          "the broker has it"},
     {OUTCOME_NACKED,      FOR_EVER, "nacked",      "a full queue is emptied, a broker recovers"},
     {OUTCOME_RETURNED,    GRACE,    "returned",    "a deployment may be about to bind its queue"},
+    {OUTCOME_UNCONFIRMED, FOR_EVER, "unconfirmed", "a queue gets its majority back"},
     {OUTCOME_NO_EXCHANGE, GRACE,    "no_exchange", "a deployment may be about to declare it"},
     {OUTCOME_NO_ACCESS,   GRACE,    "refused",     "somebody may be about to grant it"},
     {OUTCOME_TOO_LARGE,   NONE,     "too_large",   "it will not shrink"},

@@ -10,6 +10,7 @@ enum outcome {
     OUTCOME_CONFIRMED,
     OUTCOME_NACKED,      /* the queue is full, or the broker is in trouble */
     OUTCOME_RETURNED,    /* no queue is bound for it */
+    OUTCOME_UNCONFIRMED, /* its destination confirms nothing; it may have arrived all the same */
     OUTCOME_NO_EXCHANGE, /* the channel was closed with 404 over its exchange */
     OUTCOME_NO_ACCESS,   /* with 403 */
     OUTCOME_TOO_LARGE,   /* with 406 over its size */

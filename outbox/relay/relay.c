@@ -123,12 +123,8 @@ void relay_on_window(void *data, bool found)
 
 void relay_on_settled(void *data, const struct flow_item *item)
 {
-    (void)data;
     if (item->state == FLOW_ASIDE && item->aside != FLOW_BEHIND)
-        log_warn(item->aside == FLOW_PARKED ? "a message is parked: a person must decide"
-                                            : "a message is set aside, to be tried again",
-                 LOG_INT("id", item->id), LOG_STR("reason", item->reason),
-                 LOG_STR("detail", item->detail));
+        relay_tell_aside(data, item);
 }
 
 void relay_on_written(void *data, uint32_t rows_aside)

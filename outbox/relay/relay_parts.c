@@ -35,6 +35,7 @@ static struct lane_options lane_options(struct relay *relay, const char *name)
         .destinations = relay->destinations,
         .window = settings->window,
         .confirm_timeout_us = settings->confirm_timeout_us,
+        .silent_after_us = settings->silent_after_us,
         .limits = &relay->options.settings.limits,
         .app_id = settings->app_id,
         .source = settings->cloud_events_source,

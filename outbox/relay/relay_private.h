@@ -51,6 +51,7 @@ struct relay {
     int64_t position_written_us, looked_us, checked_us;
     int64_t asked_us; /* a sign of life was asked for then; 0: it came */
     int64_t sequence; /* last id given out, as of the last sign of life */
+    uint32_t asides;  /* messages set aside since the last tick */
     bool session_was_up, stalled, position_wanted;
 };
 
@@ -90,5 +91,7 @@ void relay_ask_routes(struct relay *relay);
 
 /* relay_watch.c */
 void relay_on_tick(void *data);
+/* Says what was set aside: the first of a second one by one, the others by their number. */
+void relay_tell_aside(struct relay *relay, const struct flow_item *item);
 
 #endif

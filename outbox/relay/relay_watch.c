@@ -1,6 +1,9 @@
 /* relay_watch.c: what the relay does every second, and what it shows of itself. */
 #include "outbox/relay/relay_private.h"
 #include "outbox/relay/sql.h"
+#include "outbox/runtime/log.h"
+
+#define ASIDES_TOLD_MAX 10 /* per second */
 
 /* Every second --------------------------------------------------------------------------------- */
 
@@ -35,12 +38,30 @@ static void prove_lease(struct relay *relay)
     }
 }
 
+void relay_tell_aside(struct relay *relay, const struct flow_item *item)
+{
+    if (++relay->asides <= ASIDES_TOLD_MAX)
+        log_warn(item->aside == FLOW_PARKED ? "a message is parked: a person must decide"
+                                            : "a message is set aside, to be tried again",
+                 LOG_INT("id", item->id), LOG_STR("reason", item->reason),
+                 LOG_STR("detail", item->detail));
+}
+
+static void tell_of_other_asides(struct relay *relay)
+{
+    if (relay->asides > ASIDES_TOLD_MAX)
+        log_warn("more messages are set aside",
+                 LOG_INT("messages", relay->asides - ASIDES_TOLD_MAX));
+    relay->asides = 0;
+}
+
 void relay_on_tick(void *data)
 {
     struct relay *relay = data;
     const struct settings *settings = &relay->options.settings;
 
     loop_timer_arm_in(relay->tick, RELAY_TICK_US);
+    tell_of_other_asides(relay);
     lane_tick(relay->lane);
     park_tick(relay->park);
     if (!relay_owns(relay))
@@ -88,6 +109,7 @@ void relay_refresh(struct relay *relay)
     struct stats *stats = &relay->stats;
     enum lease_state state = lease_state(relay->lease);
 
+    metric_set(stats->blocked, lane_is_blocked(relay->lane));
     metric_set(stats->in_flight, lane_in_flight(relay->lane));
     metric_set(stats->unpersisted, flow_unpersisted(relay->flow) + park_in_memory(relay->park));
     metric_set(stats->window_limit, relay->options.settings.window);

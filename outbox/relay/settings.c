@@ -24,6 +24,8 @@ const struct setting relay_settings[] = {
      "with wakeup = notify: a look all the same; routes are read again as often"},
     {"position-interval", SETTING_MILLIS, "100ms", 0, 10000, 0, "the position is written this often at least, while it moves"},
     {"confirm-timeout", SETTING_MILLIS, "30s", 100, 3600000, 0, "without a confirm for this long the connection is given up"},
+    {"silent-after", SETTING_MILLIS, "5s", 100, 3600000, 0,
+     "a destination that confirms nothing for this long while others do holds them up no more: its messages are set aside"},
     {"unroutable-grace", SETTING_MILLIS, "1min", 0, 7 * DAY_MS, 0,
      "how long a message without a queue, an exchange or the permission is tried before a person must decide"},
     {"retry-base", SETTING_MILLIS, "200ms", 1, 60000, 0, "the first pause before a refused message is tried again; it doubles"},
@@ -95,6 +97,7 @@ int settings_read(struct settings *settings, const struct config *config, struct
     settings->read_ahead_bytes = config_count(config, "read-ahead-bytes");
     settings->position_interval_us = config_us(config, "position-interval");
     settings->confirm_timeout_us = config_us(config, "confirm-timeout");
+    settings->silent_after_us = config_us(config, "silent-after");
     settings->drain_timeout_us = config_us(config, "drain-timeout");
     settings->wakeup_by_notify = strcmp(config_text(config, "wakeup"), "notify") == 0;
     settings->poll_interval_us = config_us(config, "poll-interval");

@@ -20,7 +20,7 @@ struct settings {
     /* the pipeline */
     uint32_t window, read_ahead_rows;
     int64_t read_ahead_bytes;
-    int64_t position_interval_us, confirm_timeout_us, drain_timeout_us;
+    int64_t position_interval_us, confirm_timeout_us, silent_after_us, drain_timeout_us;
     bool wakeup_by_notify;
     int64_t poll_interval_us, fallback_interval_us, truncate_interval_us;
     /* messages */

@@ -47,6 +47,7 @@ static const struct {
     STAT(parked_limit, GAUGE, "parked_limit",
          "the setting parked-rows: with so many in outbox.parked the log waits"),
     STAT(stalled, GAUGE, "stalled", "1: the log waits because outbox.parked is at its limit"),
+    STAT(blocked, GAUGE, "blocked", "1: the broker blocks publishers, and nothing is sent"),
     STAT(blocked_seconds, COUNTER, "blocked_seconds_total",
          "time for which the broker blocked publishers"),
     STAT(lease_epoch, GAUGE, "lease_epoch",

@@ -15,7 +15,7 @@ struct stats {
     struct metric *parked_waiting, *parked_parked, *parked_behind, *parked_limit;
     struct metric *stalled;
     struct metric *confirm_latency_seconds, *commit_to_confirm_seconds;
-    struct metric *blocked_seconds;
+    struct metric *blocked, *blocked_seconds;
     struct metric *lease_epoch, *role_owner, *role_standby;
     struct metric *polls, *sleeps, *notifications, *late_wakeups;
     struct metric *positions, *flush_waits, *flush_nudges, *bounds_dropped;

@@ -105,7 +105,7 @@ static void test_a_refused_row_holds_its_key(void **state)
     push(3, 8, false, true);
     assert_int_equal(send_next(), 1);
     assert_int_equal(send_next(), 3);
-    assert_int_equal(flow_set_aside(flow, place_of(1), FLOW_WAITING), 0);
+    flow_set_aside(flow, place_of(1), FLOW_WAITING);
     assert_int_equal(flow_item(flow, place_of(1))->aside, FLOW_WAITING);
     assert_int_equal(flow_item(flow, place_of(2))->state, FLOW_ASIDE); /* it was queued */
     assert_int_equal(flow_item(flow, place_of(2))->aside, FLOW_BEHIND);
@@ -157,10 +157,40 @@ static void test_a_pipelined_row_refused_after_another_is_behind(void **state)
     assert_int_equal(send_next(), 1);
     assert_int_equal(send_next(), 2);
     assert_int_equal(send_next(), 3);
-    assert_int_equal(flow_set_aside(flow, place_of(1), FLOW_WAITING), 2); /* two may overtake it */
+    flow_set_aside(flow, place_of(1), FLOW_WAITING);
+    assert_int_equal(flow_overtaken(flow), 0); /* nobody has, yet */
     flow_done(flow, place_of(2));
-    assert_int_equal(flow_set_aside(flow, place_of(3), FLOW_WAITING), 0);
+    assert_int_equal(flow_overtaken(flow), 1);
+    flow_set_aside(flow, place_of(3), FLOW_WAITING);
     assert_int_equal(flow_item(flow, place_of(3))->aside, FLOW_BEHIND);
+    assert_int_equal(flow_overtaken(flow), 1);
+    destroy();
+}
+
+/* Each refused row counts once, whatever the order in which the answers come. */
+static void test_overtaken_rows_are_counted(void **state)
+{
+    (void)state;
+    create(16);
+    for (int64_t id = 1; id <= 6; id++)
+        push(id, 7, true, true);
+    push(7, 8, true, true);
+    while (send_next())
+        ;
+    flow_done(flow, place_of(2));
+    assert_int_equal(flow_overtaken(flow), 0);
+    flow_set_aside(flow, place_of(1), FLOW_WAITING); /* 2 has arrived before this was known */
+    assert_int_equal(flow_overtaken(flow), 1);
+    flow_set_aside(flow, place_of(3), FLOW_WAITING);
+    flow_set_aside(flow, place_of(4), FLOW_WAITING);
+    flow_done(flow, place_of(7)); /* another key */
+    assert_int_equal(flow_overtaken(flow), 1);
+    flow_done(flow, place_of(5));
+    assert_int_equal(flow_overtaken(flow), 3);
+    flow_set_aside(flow, place_of(6), FLOW_WAITING); /* nobody is left to overtake it */
+    assert_int_equal(flow_overtaken(flow), 3);
+    flow_clear(flow, NULL, NULL);
+    assert_int_equal(flow_overtaken(flow), 3);
     destroy();
 }
 
@@ -423,6 +453,7 @@ int main(void)
         cmocka_unit_test(test_skip_lets_the_key_go_on),
         cmocka_unit_test(test_skip_waits_behind_hold),
         cmocka_unit_test(test_a_pipelined_row_refused_after_another_is_behind),
+        cmocka_unit_test(test_overtaken_rows_are_counted),
         cmocka_unit_test(test_uncarriable_rows_are_set_aside_unsent),
         cmocka_unit_test(test_a_lost_channel_sends_again_in_order),
         cmocka_unit_test(test_rows_that_are_not_permitted_wait),

@@ -1,5 +1,4 @@
 /* What a message looks like, where it goes, and what is done about one that was refused. */
-#include "outbox/relay/destinations.h"
 #include "outbox/relay/envelope.h"
 #include "outbox/relay/outcome.h"
 #include "outbox/runtime/clock.h"
@@ -46,40 +45,6 @@ static void test_fingerprints_tell_apart(void **state)
     assert_int_not_equal(one, envelope_fingerprint(text("id"), text("exr"), text("k")));
 }
 
-static void test_destinations(void **state)
-{
-    struct destinations *destinations;
-    struct destination *orders;
-    char name[16];
-
-    (void)state;
-    assert_int_equal(destinations_create(&destinations, NULL), 0);
-    assert_int_equal(destinations_number(destinations, text("")), 1);
-    assert_int_equal(destinations_number(destinations, text("orders")), 2);
-    assert_int_equal(destinations_number(destinations, text("")), 1);
-    assert_int_equal(destinations_number(destinations, text("orders")), 2);
-    assert_int_equal(destinations_number(destinations, text("order")), 3);
-    orders = destinations_get(destinations, 2);
-    assert_true(destination_is_named(orders, "404 NOT_FOUND - no exchange 'orders' in vhost '/'"));
-    assert_true(destination_is_named(
-        orders,
-        "403 ACCESS_REFUSED - access to exchange 'orders' in vhost '/' refused for user 'u'"));
-    assert_false(
-        destination_is_named(orders, "404 NOT_FOUND - no exchange 'ordersx' in vhost '/'"));
-    assert_false(destination_is_named(destinations_get(destinations, 1),
-                                      "404 NOT_FOUND - no exchange '' in vhost '/'"));
-    for (int i = 0; i < 2 * DESTINATIONS_MAX; i++) {
-        uint16_t number;
-
-        (void)snprintf(name, sizeof(name), "e%d", i);
-        number = destinations_number(destinations, text(name));
-        assert_int_equal(number, i < DESTINATIONS_MAX - 4 ? i + 4 : DESTINATION_OTHER);
-    }
-    assert_int_equal(destinations_count(destinations), DESTINATIONS_MAX);
-    assert_int_equal(destinations_number(destinations, text("orders")), 2);
-    destinations_destroy(destinations);
-}
-
 static const struct outcome_limits limits = {
     .grace_us = 60 * US_PER_S,
     .retry_base_us = 200 * US_PER_MS,
@@ -96,6 +61,7 @@ static void test_what_is_done(void **state)
         {OUTCOME_CONFIRMED, ACT_DONE, ACT_DONE, NULL},
         {OUTCOME_NACKED, ACT_WAIT, ACT_WAIT, "nacked"},
         {OUTCOME_RETURNED, ACT_WAIT, ACT_PARK, "returned"},
+        {OUTCOME_UNCONFIRMED, ACT_WAIT, ACT_WAIT, "unconfirmed"},
         {OUTCOME_NO_EXCHANGE, ACT_WAIT, ACT_PARK, "no_exchange"},
         {OUTCOME_NO_ACCESS, ACT_WAIT, ACT_PARK, "refused"},
         {OUTCOME_TOO_LARGE, ACT_PARK, ACT_PARK, "too_large"},
@@ -138,7 +104,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_fingerprints_tell_apart),
-        cmocka_unit_test(test_destinations),
         cmocka_unit_test(test_what_is_done),
         cmocka_unit_test(test_pauses_grow_to_their_cap),
     };

@@ -1,0 +1,242 @@
+/* Where messages go: which place the broker's texts close, when it is tried again, and which one is
+ * silent. */
+#include "outbox/relay/destinations.h"
+#include "outbox/relay/refusal.h"
+#include "outbox/relay/silence.h"
+#include "outbox/runtime/clock.h"
+#include "tests/unit/relay/relay_test.h"
+
+#include <string.h>
+
+static struct destinations *destinations;
+
+static int set_up(void **state)
+{
+    (void)state;
+    return destinations_create(&destinations, NULL);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    destinations_destroy(destinations);
+    return 0;
+}
+
+static struct broker_text text(const char *of)
+{
+    return (struct broker_text){of, strlen(of)};
+}
+
+static uint16_t number(const char *exchange, const char *routing_key)
+{
+    return destinations_number(destinations, text(exchange), text(routing_key));
+}
+
+static void test_each_place_has_its_number(void **state)
+{
+    uint16_t paid = number("orders", "paid"), sent = number("orders", "sent"),
+             other = number("", "orders");
+    const struct destination *whole;
+
+    (void)state;
+    assert_int_not_equal(paid, sent);
+    assert_int_not_equal(paid, other);
+    assert_int_equal(number("orders", "paid"), paid);
+    assert_int_equal(number("orders", "sent"), sent);
+    assert_int_equal(number("", "orders"), other);
+    assert_int_equal(destinations_get(destinations, paid)->whole,
+                     destinations_get(destinations, sent)->whole);
+    whole = destinations_get(destinations, destinations_get(destinations, paid)->whole);
+    assert_true(destination_is_for(whole, text("orders"), text("anything")));
+    assert_false(destination_is_for(whole, text("order"), text("s")));
+    assert_true(
+        destination_is_for(destinations_get(destinations, paid), text("orders"), text("paid")));
+    assert_false(
+        destination_is_for(destinations_get(destinations, paid), text("orders"), text("sent")));
+}
+
+static void test_past_the_limit(void **state)
+{
+    uint16_t whole = destinations_get(destinations, number("orders", "0"))->whole;
+    char name[16];
+
+    (void)state;
+    for (int i = 0; i < 2 * DESTINATIONS_MAX; i++) {
+        uint16_t got;
+
+        (void)snprintf(name, sizeof(name), "%d", i);
+        got = number("orders", name);
+        if (i < DESTINATIONS_KEYED_MAX)
+            assert_string_equal(destinations_get(destinations, got)->routing_key, name);
+        else
+            assert_int_equal(got, whole);
+    }
+    for (int i = 0; i < DESTINATIONS_MAX; i++) {
+        (void)snprintf(name, sizeof(name), "e%d", i);
+        if (number(name, "key") != DESTINATION_OTHER)
+            assert_string_equal(destinations_get(destinations, number(name, "key"))->exchange,
+                                name);
+    }
+    assert_int_equal(destinations_count(destinations), DESTINATIONS_MAX);
+    assert_int_equal(number("one more", "key"), DESTINATION_OTHER);
+    assert_false(destinations_close(destinations, DESTINATION_OTHER, OUTCOME_NO_EXCHANGE, ""));
+    assert_null(destinations_closed(destinations, DESTINATION_OTHER));
+    assert_int_equal(number("orders", "1"), number("orders", "1"));
+}
+
+static void test_closed_by_itself_or_as_a_whole(void **state)
+{
+    uint16_t paid = number("orders", "paid"), sent = number("orders", "sent");
+    uint16_t whole = destinations_get(destinations, paid)->whole;
+
+    (void)state;
+    assert_null(destinations_closed(destinations, paid));
+    assert_true(destinations_close(destinations, paid, OUTCOME_NO_ACCESS, "because"));
+    assert_false(destinations_close(destinations, paid, OUTCOME_NO_ACCESS, "because"));
+    assert_string_equal(destinations_closed(destinations, paid)->detail, "because");
+    assert_null(destinations_closed(destinations, sent));
+    assert_true(destinations_close(destinations, whole, OUTCOME_NO_EXCHANGE, "gone"));
+    assert_int_equal(destinations_closed(destinations, sent)->outcome, OUTCOME_NO_EXCHANGE);
+    assert_int_equal(destinations_closed(destinations, paid)->outcome, OUTCOME_NO_ACCESS);
+}
+
+static void test_attempts_grow_rare(void **state)
+{
+    struct destination *paid = destinations_get(destinations, number("orders", "paid"));
+
+    (void)state;
+    destinations_close(destinations, number("orders", "paid"), OUTCOME_UNCONFIRMED, "");
+    assert_int_equal(paid->probe_us, 0);
+    destination_probed(paid, 1000, 10, 35);
+    assert_int_equal(paid->probe_us, 1010);
+    destination_probed(paid, 2000, 10, 35);
+    assert_int_equal(paid->probe_us, 2020);
+    for (int i = 0; i < 100; i++)
+        destination_probed(paid, 3000, 10, 35);
+    assert_int_equal(paid->probe_us, 3035);
+    paid->closed = false;
+    destinations_close(destinations, number("orders", "paid"), OUTCOME_UNCONFIRMED, "");
+    assert_int_equal(paid->probe_us, 0); /* it begins again */
+}
+
+static struct error closed_with(int code, const char *message)
+{
+    struct error error = {0};
+
+    error_set(&error, ERROR_AMQP, RETRY_NEVER, "RabbitMQ at 127.0.0.1 closed the channel: %d %s",
+              code, message);
+    error.amqp_code = code;
+    return error;
+}
+
+/* The texts are those of RabbitMQ 3.10.8. */
+static void test_what_the_broker_says(void **state)
+{
+    struct error missing = closed_with(404, "NOT_FOUND - no exchange 'it's' in vhost '/'");
+    struct error access = closed_with(
+        403, "ACCESS_REFUSED - access to exchange 'orders' in vhost '/' refused for user 'u'");
+    struct error usual = closed_with(
+        403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'u'");
+    struct error internal = closed_with(
+        403, "ACCESS_REFUSED - cannot publish to internal exchange 'orders' in vhost '/'");
+    struct error topic = closed_with(403, "ACCESS_REFUSED - access to topic 'bad.key' in exchange "
+                                          "'orders' in vhost '/' refused for user 'u'");
+    struct error queue = closed_with(404, "NOT_FOUND - no queue 'orders' in vhost '/'");
+
+    (void)state;
+    assert_true(refusal_names_exchange(&missing, "it's"));
+    assert_false(refusal_names_exchange(&missing, "it"));
+    assert_false(refusal_names_exchange(&missing, ""));
+    assert_true(refusal_names_exchange(&access, "orders"));
+    assert_false(refusal_names_exchange(&access, "order"));
+    assert_true(refusal_names_exchange(&usual, ""));
+    assert_true(refusal_names_exchange(&internal, "orders"));
+    assert_false(refusal_names_exchange(&topic, "orders")); /* other topics may go there */
+    assert_false(refusal_names_exchange(&queue, "orders"));
+    assert_true(refusal_names_topic(&topic, "orders", "bad.key"));
+    assert_false(refusal_names_topic(&topic, "orders", "bad"));
+    assert_false(refusal_names_topic(&topic, "order", "bad.key"));
+    assert_false(refusal_names_topic(&access, "orders", "bad.key"));
+    access.amqp_code = 406;
+    assert_false(refusal_names_exchange(&access, "orders"));
+    topic.amqp_code = 404;
+    assert_false(refusal_names_topic(&topic, "orders", "bad.key"));
+}
+
+static void test_what_one_message_is_refused_for(void **state)
+{
+    static const struct {
+        int code;
+        const char *text;
+        uint64_t bytes_max;
+        enum outcome outcome;
+    } texts[] = {
+        {406, "PRECONDITION_FAILED - message size 2000 is larger than configured max size 1000",
+         1000, OUTCOME_TOO_LARGE},
+        {406, "PRECONDITION_FAILED - message size 536870913 is larger than max size 536870912",
+         536870912, OUTCOME_TOO_LARGE},
+        {406, "PRECONDITION_FAILED - message size 2000 is larger than max size", 0, OUTCOME_CLOSES},
+        {406, "PRECONDITION_FAILED - invalid max size 3", 0, OUTCOME_CLOSES},
+        {406, "PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,\"CC\"}", 0,
+         OUTCOME_CLOSES},
+        {541, "INTERNAL_ERROR - message size 2 is larger than max size 1", 0, OUTCOME_CLOSES},
+        {404, "NOT_FOUND - no exchange", 0, OUTCOME_NO_EXCHANGE},
+        {403, "ACCESS_REFUSED", 0, OUTCOME_NO_ACCESS},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        struct error why = closed_with(texts[i].code, texts[i].text);
+
+        assert_int_equal(refusal_body_bytes_max(&why), texts[i].bytes_max);
+        assert_int_equal(refusal_outcome(&why), texts[i].outcome);
+    }
+}
+
+static void test_silence(void **state)
+{
+    struct silence *silence = calloc(1, sizeof(*silence));
+
+    (void)state;
+    silence_begin(silence, 1000);
+    silence_sent(silence, 1, 1000);
+    silence_sent(silence, 2, 1000);
+    assert_false(silence_is_quiet(silence, 1, 1100, 100));
+    assert_true(silence_is_quiet(silence, 1, 1101, 100));
+    assert_false(silence_is_its_own(silence, 1)); /* nobody was heard: it is the broker */
+    silence_heard(silence, 2, 1050);
+    assert_true(silence_is_its_own(silence, 1));
+    assert_false(silence_is_quiet(silence, 2, 2000, 100)); /* nothing of it is open */
+    silence_sent(silence, 2, 3000);
+    silence_sent(silence, 2, 3050);
+    assert_false(silence_is_quiet(silence, 2, 3100, 100));
+    assert_true(silence_is_quiet(silence, 2, 3101, 100));
+    assert_false(silence_is_its_own(silence, 2)); /* 1 was never heard */
+    /* What was blocked is not held against it. */
+    silence_begin(silence, 3500);
+    assert_false(silence_is_quiet(silence, 1, 3600, 100));
+    assert_true(silence_is_quiet(silence, 1, 3601, 100));
+    assert_false(silence_is_its_own(silence, 1));
+    /* A slow one is no silent one. */
+    silence_heard(silence, 2, 3550);
+    assert_false(silence_is_quiet(silence, 2, 3650, 100));
+    silence_lost(silence);
+    assert_false(silence_is_quiet(silence, 1, 9000, 100));
+    free(silence);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_each_place_has_its_number, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_past_the_limit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_closed_by_itself_or_as_a_whole, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_attempts_grow_rare, set_up, tear_down),
+        cmocka_unit_test(test_what_the_broker_says),
+        cmocka_unit_test(test_what_one_message_is_refused_for),
+        cmocka_unit_test(test_silence),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
