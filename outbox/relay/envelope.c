@@ -1,5 +1,4 @@
 #include "outbox/relay/envelope.h"
-#include "outbox/relay/keys.h"
 #include "outbox/runtime/clock.h"
 
 #include <stdio.h>
@@ -113,11 +112,31 @@ int envelope_make(struct envelope *envelope, struct row row, const struct route 
     return 0;
 }
 
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+    return hash ^ (hash >> 32);
+}
+
+/* Eight bytes at a step: every message is hashed, and a byte at a step, as key_hash goes, took four
+ * times as long. The length is in it, so that texts beside each other cannot trade bytes. */
+static uint64_t mix_text(uint64_t hash, struct broker_text text)
+{
+    uint64_t word;
+    size_t at;
+
+    hash = mix(hash, text.bytes);
+    for (at = 0; at + sizeof(word) <= text.bytes; at += sizeof(word)) {
+        memcpy(&word, text.text + at, sizeof(word));
+        hash = mix(hash, word);
+    }
+    for (word = 0; at < text.bytes; at++)
+        word = word << 8 | (unsigned char)text.text[at];
+    return mix(hash, word);
+}
+
 uint64_t envelope_fingerprint(struct broker_text message_id, struct broker_text exchange,
                               struct broker_text routing_key)
 {
-    uint64_t hash = key_hash(message_id.text, message_id.bytes);
-
-    hash = hash * 0x9e3779b97f4a7c15u + key_hash(exchange.text, exchange.bytes);
-    return hash * 0x9e3779b97f4a7c15u + key_hash(routing_key.text, routing_key.bytes);
+    return mix_text(mix_text(mix_text(0, message_id), exchange), routing_key);
 }

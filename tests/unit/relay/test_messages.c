@@ -36,6 +36,8 @@ static void test_time(void **state)
 
 static void test_fingerprints_tell_apart(void **state)
 {
+    char id[] = "0190a5b0-7c1e-7000-8000-000000000000";
+    uint64_t whole = envelope_fingerprint(text(id), text("ex"), text("rk"));
     uint64_t one = envelope_fingerprint(text("id"), text("ex"), text("rk"));
 
     (void)state;
@@ -43,6 +45,12 @@ static void test_fingerprints_tell_apart(void **state)
     assert_int_not_equal(one, envelope_fingerprint(text("ie"), text("ex"), text("rk")));
     assert_int_not_equal(one, envelope_fingerprint(text("id"), text("rk"), text("ex")));
     assert_int_not_equal(one, envelope_fingerprint(text("id"), text("exr"), text("k")));
+    for (size_t at = 0; at + 1 < sizeof(id); at++) { /* each byte counts, the last ones too */
+        id[at]++;
+        assert_int_not_equal(whole, envelope_fingerprint(text(id), text("ex"), text("rk")));
+        id[at]--;
+    }
+    assert_int_equal(whole, envelope_fingerprint(text(id), text("ex"), text("rk")));
 }
 
 static const struct outcome_limits limits = {
