@@ -190,7 +190,8 @@ static void on_results(void *data, struct pg_result *result, const struct error 
     (void)result;
     if (park->state != PARK_WRITING)
         return;
-    if (failure && (failure->retry == RETRY_NOW || failure->retry == RETRY_LATER)) {
+    if (failure && failure->retry != RETRY_RECONNECT && failure->retry != RETRY_NEVER) {
+        /* Also what a retry will hardly mend: to begin again would send these messages again. */
         if (park->backoff.tries == 0)
             log_failure(LOG_LEVEL_WARN, "outbox.parked cannot be written; trying on", failure);
         loop_timer_arm_in(park->retry_timer, backoff_next_us(&park->backoff));

@@ -18,7 +18,7 @@ enum find_column { FIND_PLACE, FIND_EPOCH };
 
 struct position_writer {
     struct position_writer_options options;
-    char place[PLACE_BYTES]; /* ctid of the row */
+    char place[PLACE_BYTES]; /* ctid of the row, as of the last write that committed */
     int64_t epoch, last_id_ever;
     struct pg_params params;
     struct loop_timer *retry_timer;
@@ -28,6 +28,7 @@ struct position_writer {
     /* Of the write under way. */
     uint32_t rows, rows_aside;
     int64_t last_id;
+    char moved_to[PLACE_BYTES]; /* where the row will be; nowhere if the group fails after that */
     int64_t sequence;
     uint64_t xact;
 };
@@ -87,7 +88,8 @@ static void on_moved(void *data, struct pg_result *result, const struct error *f
 
     if (failure)
         return; /* on_committed gets it too */
-    (void)snprintf(writer->place, sizeof(writer->place), "%s", pg_text(result, 0, WRITE_PLACE));
+    (void)snprintf(writer->moved_to, sizeof(writer->moved_to), "%s",
+                   pg_text(result, 0, WRITE_PLACE));
     writer->xact = strtoull(pg_text(result, 0, WRITE_XACT), NULL, 10);
 }
 
@@ -107,6 +109,7 @@ static void committed(struct position_writer *writer)
 
     writer->busy = false;
     writer->searched = false;
+    memcpy(writer->place, writer->moved_to, sizeof(writer->place));
     backoff_reset(&writer->backoff);
     source_own_transaction(writer->options.source, writer->sequence, writer->xact);
     windows_advance(writer->options.windows, flow_popped(flow) + writer->rows);
@@ -131,7 +134,9 @@ static void on_committed(void *data, struct pg_result *result, const struct erro
         return; /* whether it committed is unknown: the row will tell, on the next connection */
     } else if (strcmp(failure->sqlstate, SQLSTATE_NOT_THERE) == 0) {
         find(writer);
-    } else if (failure->retry == RETRY_NOW || failure->retry == RETRY_LATER) {
+    } else if (failure->retry != RETRY_NEVER) {
+        /* Also what a retry will hardly mend: what is in memory is right, and to begin again from
+         * the row that cannot be written would send the window once more each time. */
         if (writer->backoff.tries == 0)
             log_failure(LOG_LEVEL_WARN, "the position cannot be written; trying on", failure);
         loop_timer_arm_in(writer->retry_timer, backoff_next_us(&writer->backoff));

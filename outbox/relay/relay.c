@@ -197,7 +197,12 @@ static void on_routes(void *data, struct pg_result *result, const struct error *
     struct relay *relay = data;
     struct error error = {0};
 
-    if (failure && failure->retry != RETRY_RECONNECT)
+    if (failure && failure->retry == RETRY_RECONNECT)
+        return;
+    if (failure && failure->retry != RETRY_NEVER && relay_owns(relay))
+        log_failure(LOG_LEVEL_WARN, "outbox.route cannot be read: the routes of before stay",
+                    failure); /* somebody alters the table, say */
+    else if (failure)
         relay_on_failure(relay, failure);
     else if (!failure && routes_load(relay->routes, pg_result_keep(result), &error) < 0)
         log_failure(LOG_LEVEL_ERROR, "outbox.route cannot be used", &error);
