@@ -174,7 +174,7 @@ rabbitmq_start() {
         setsid "$bin/rabbitmq-server" </dev/null >"$home/console.log" 2>&1 &
     fi
     echo $! >"$dir/rabbitmq.pid"
-    wait_for 90 rabbitmq_started || fail "RabbitMQ did not start in 90 s: see $home/console.log"
+    wait_for 150 rabbitmq_started || fail "RabbitMQ did not start in 150 s: see $home/console.log"
     alive "$dir/rabbitmq.pid" || fail "RabbitMQ ended while it started: see $home/console.log"
 }
 
@@ -182,7 +182,8 @@ rabbitmq_stop() { # $1: TERM (good order) or KILL
     alive "$dir/rabbitmq.pid" || return 0
     pid=$(cat "$dir/rabbitmq.pid")
     kill "-$1" "$pid" 2>/dev/null || true
-    if ! wait_for 60 gone "$dir/rabbitmq.pid"; then
+    # In good order it takes a second for each virtual host, and there may be many; killed, it may forget a queue it has just declared.
+    if ! wait_for 150 gone "$dir/rabbitmq.pid"; then
         kill -KILL "$pid" 2>/dev/null || true
         wait_for 10 gone "$dir/rabbitmq.pid" || fail "RabbitMQ (process $pid) does not end"
     fi

@@ -130,6 +130,21 @@ def test_relay_notices_silence(place, network, relay, consumer, load, server, se
     assert daemon.alive()
 
 
+@pytest.mark.parametrize("direction", [TO_CLIENT, TO_SERVER])
+@pytest.mark.parametrize("server", SERVERS)
+def test_relay_and_noise(place, network, relay, consumer, load, seed, server, direction):
+    """What no server says and no server understands: the connection is given up, by one end or the other."""
+    chance, proxy = random.Random(seed), network[server]
+    daemon = relay("--lease-term", "2s", "--amqp-heartbeat", "1s")
+    for number in range(4):
+        wait_more(consumer, chance.randint(1, 100))
+        proxy.garble(direction, chance)
+        wait_until(lambda: proxy.ended > number, 60, "something is garbled")  # noqa: B023
+    wait_more(consumer, 50)
+    settle(place, network, consumer, load, proxy.ended)
+    assert daemon.alive()
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_relay_over_a_slow_link(place, network, relay, consumer, load, server):
     """Late, in pieces of seven bytes, and at a rate below what is written: it falls behind and loses nothing."""

@@ -5,11 +5,12 @@ One thread serves all connections of a Proxy. A fault is armed for what is open 
     proxy.cut_after(TO_SERVER, 1000)        the connection that carries the 1,000th byte from now that way ends after it
     proxy.cut_before(TO_CLIENT, COMMITTED)  a connection ends instead of carrying these bytes
     proxy.cut_answer(b"write_it")           a connection that carries these bytes to the server ends instead of carrying the answer
+    proxy.garble(TO_CLIENT, chance)         what is read next that way is replaced by noise of the same length
     proxy.cut_all()                         all end now
     proxy.hole = True                       nothing is carried and nothing ends: a cable pulled out
     proxy.slow(delay_s=0.02, bytes_per_s=200000, piece=7)
 
-`ended` counts the connections that the proxy has ended: each of them is one fault to whoever counts repeats."""
+`ended` counts the connections that the proxy has ended or spoiled: each of them is one fault to whoever counts repeats."""
 
 import collections
 import math
@@ -76,6 +77,7 @@ class Proxy:
             self.delay_s, self.bytes_per_s, self.piece = 0.0, None, None
             self.cuts = []  # [direction, bytes left, how]
             self.pattern = None  # [direction, bytes, how many of them pass, how, whether the answer is meant]
+            self.noise = None  # (direction, where its bytes come from)
 
     def slow(self, delay_s=0.0, bytes_per_s=None, piece=None):
         with self.lock:
@@ -95,6 +97,10 @@ class Proxy:
     def cut_answer(self, pattern, passing=0, how="reset"):
         with self.lock:
             self.pattern = [TO_SERVER, pattern, passing, how, True]
+
+    def garble(self, direction, chance):
+        with self.lock:
+            self.noise = (direction, chance)
 
     def cut_all(self, how="reset"):
         """Every connection ends: "reset", "close" (in good order), or "half" (one way is closed, the other goes on)."""
@@ -191,6 +197,10 @@ class Proxy:
             self.ended += 1
             self._end(connection, pipe.doomed, pipe)
             return
+        if self.noise and self.noise[0] == pipe.direction:
+            data = self.noise[1].randbytes(len(data))
+            self.noise = None
+            self.ended += 1
         pipe.held.append((now + self.delay_s, data))
         pipe.held_bytes += len(data)
 

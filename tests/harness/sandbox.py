@@ -39,7 +39,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=180,
+            timeout=300,
             check=False,
         )
         if done.returncode != 0:
