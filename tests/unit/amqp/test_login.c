@@ -3,7 +3,11 @@
 #include "tests/unit/amqp/fake.h"
 #include "tests/unit/amqp/recorder.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static struct fake fake;
 static struct recorder recorder;
@@ -188,7 +192,7 @@ static void test_a_silent_peer_costs_no_more_than_the_timeout(void **state)
 {
     (void)state;
     begin(silent_beginnings);
-    recorder.options.connect_timeout_us = 100 * US_PER_MS;
+    recorder.options.connect_timeout_us = US_PER_S; /* the last login has to be done in it */
     recorder_start(&recorder);
     for (int i = 1; i <= 3; i++) {
         recorder_wait(&recorder, recorder.downs == i);
@@ -197,6 +201,41 @@ static void test_a_silent_peer_costs_no_more_than_the_timeout(void **state)
     }
     recorder_wait(&recorder, recorder.ups == 1);
     finish();
+}
+
+/* Nobody takes the connection: the listener's queue is full, and the kernel answers no more of
+ * them. So does a host that is gone. */
+static void test_a_connection_that_nobody_takes(void **state)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int filling[4];
+    char uri[64];
+
+    (void)state;
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(listener, 0), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &bytes), 0);
+    for (int i = 0; i < 4; i++) {
+        filling[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        (void)connect(filling[i], (struct sockaddr *)&address, sizeof(address));
+    }
+    snprintf(uri, sizeof(uri), "amqp://127.0.0.1:%d/vh", ntohs(address.sin_port));
+    recorder_init(&recorder, uri);
+    recorder.options.connect_timeout_us = 50 * US_PER_MS;
+    recorder_start(&recorder);
+    for (int i = 1; i <= 3; i++) {
+        recorder_wait(&recorder, recorder.downs == i);
+        assert_int_equal(recorder.why.code, ERROR_TIMEOUT);
+        assert_int_equal(recorder.why.retry, RETRY_RECONNECT);
+        assert_non_null(strstr(recorder.why.message, "no answer"));
+    }
+    assert_int_equal(broker_attempts(recorder.broker), 3);
+    recorder_free(&recorder);
+    for (int i = 0; i < 4; i++)
+        close(filling[i]);
+    close(listener);
 }
 
 static void dribbled_login(struct fake *f)
@@ -255,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_no_such_vhost),
         cmocka_unit_test(test_tries_again_after_any_bad_beginning),
         cmocka_unit_test(test_a_silent_peer_costs_no_more_than_the_timeout),
+        cmocka_unit_test(test_a_connection_that_nobody_takes),
         cmocka_unit_test(test_a_login_byte_by_byte),
         cmocka_unit_test(test_what_cannot_be_created),
     };
