@@ -30,18 +30,8 @@ def network(place):
 
 
 @pytest.fixture
-def consumer(place):
-    """Not through the proxies: it sees what the broker took."""
-    here = ledger.Consumer(place).start()
-    yield here
-    here.stop()
-
-
-@pytest.fixture
-def load(place, seed):
-    here = ledger.Writers(place, seed, count=8, limit=60000).start()
-    yield here
-    here.stop()
+def load(writers):
+    return writers(count=8, limit=60000)
 
 
 @pytest.fixture

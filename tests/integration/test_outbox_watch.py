@@ -48,9 +48,9 @@ class Watch:
         self.read()
         return [frame.split("\x1b[J")[0].replace("\x1b[K", "").replace("\r", "").split("\n") for frame in self.seen.split("\x1b[H")[1:] if "\x1b[J" in frame]
 
-    def wait_for(self, pattern):
-        """A new screen with a line like that."""
-        old = len(self.frames())
+    def wait_for(self, pattern, old=None):
+        """A new screen with a line like that; `old`: how many there were when it began."""
+        old = len(self.frames()) if old is None else old
         return wait_until(
             lambda: next((m for frame in self.frames()[old:] for line in frame if (m := re.search(pattern, line))), None),
             30, lambda: f"{pattern!r} on the screen:\n" + "\n".join((self.frames() or [[self.seen]])[-1]),
@@ -100,8 +100,9 @@ def test_screen_with_a_relay(place, daemons, watch):
     seen.wait_for(r"^confirmed .* 300$")
     seen.wait_for(r"^parked +returned +1 ")
     # A load: the rates of its time are on the screen.
+    before = len(seen.frames())
     publish(place, 20000)
-    assert float(seen.wait_for(r"^confirmed +([1-9][0-9.]*) ")[1]) > 0
+    assert float(seen.wait_for(r"^confirmed +([1-9][0-9.]*) ", before)[1]) > 0
     seen.wait_for(r"^confirmed .* 20300$")
     os.write(seen.master, b"xq")
     assert seen.ended() == 0
