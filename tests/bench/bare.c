@@ -165,5 +165,5 @@ uint64_t bare_bytes_sent(const struct bare *bare)
 
     if (getsockopt(amqp_get_sockfd(bare->connection), IPPROTO_TCP, TCP_INFO, &info, &size))
         die("TCP_INFO", "not to be had");
-    return info.tcpi_bytes_sent;
+    return info.tcpi_bytes_acked;
 }

@@ -45,6 +45,7 @@ void bare_publish(struct bare *bare, void *body, size_t bytes);
 /* Takes what confirms are there; waits for one if it must. */
 void bare_confirms(struct bare *bare, bool wait);
 void bare_stop(struct bare *bare);
-uint64_t bare_bytes_sent(const struct bare *bare); /* into the socket, the handshake included */
+/* That the broker has, the handshake included; those sent twice count once. */
+uint64_t bare_bytes_sent(const struct bare *bare);
 
 #endif
