@@ -8,7 +8,7 @@ from harness.sandbox import Place
 from harness.wait import wait_until
 
 from figures import figures
-from load import PAYLOAD_BYTES, WINDOW, declare, fill, number_in, program, publisher, waiting
+from load import WINDOW, declare, fill, number_in, program, publisher, waiting
 from process import anonymous_bytes, cpu_seconds
 
 PLAIN = """
