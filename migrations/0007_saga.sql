@@ -44,6 +44,7 @@ create table saga.draft_step (
     run_if       jsonb,
     skip_if      jsonb,
     undo_on_fail boolean not null default false,
+    on_timeout   text, -- of a signal: fail | skip
     primary key (definition, name)
 );
 
@@ -52,7 +53,8 @@ create table saga.draft_step (
 -- plan: {"definition", "version", "timeout_ms" | null, "events", "steps": [
 --          {"name", "action", "undo" | null, "participant", "kind", "via", "after": [index, ...], "timeout_ms" | null,
 --           "retry": {"max", "base_ms", "factor", "cap_ms", "jitter"}, "undo_retry": {...}, "undo_on_fail",
---           "input": template | null, "undo_input": template | null, "run_if": pattern | null, "skip_if": pattern | null}, ...]}
+--           "input": template | null, "undo_input": template | null, "run_if": pattern | null, "skip_if": pattern | null,
+--           of a signal "on_timeout": "fail" | "skip" | null}, ...]}
 --       Steps are in an order in which every step comes after those in its `after`; everywhere else a step is its index here.
 -- start_steps: the `steps` that a new instance has: roots SENT (or PARKED), all others WAITING.
 create table saga.definition (
@@ -173,10 +175,12 @@ create table saga.intent (
     expected_revision bigint,
     created_at        timestamptz not null default clock_timestamp(),
     applied_at        timestamptz,
+    kept_at           timestamptz, -- a signal that came before its step waits for it: looked at again when it does, or when the saga ends
     answer            text, -- applied | refused
     detail            text
 );
-create index intent_open on saga.intent (id) where applied_at is null;
+create index intent_open on saga.intent (id) where applied_at is null and kept_at is null;
+create index intent_kept on saga.intent (saga_id) where applied_at is null and kept_at is not null;
 create index intent_answered on saga.intent (applied_at) where applied_at is not null;
 create index intent_saga on saga.intent (saga_id, id);
 -- A signal sent twice with the same id is one signal.

@@ -4,7 +4,8 @@
 -- A(s) and D(s) are all the ancestors and descendants of step s by `after`. The rules and their SQLSTATEs:
 --   SG301  `after` names steps that exist; no cycle; a compensable step has an undo
 --   SG302  at most one pivot p; with a pivot every other step is in A(p) or in D(p)
---   SG303  A(p) holds compensable, read_only, timer and signal steps; D(p) retriable and timer steps, and signal steps without a timeout
+--   SG303  A(p) holds compensable, read_only, timer and signal steps; D(p) retriable and timer steps, and signal steps that
+--          go on without their signal or have no timeout
 --   SG304  without a pivot, no retriable step
 --   SG307  an input reads $.input, or a step in A(s); one that can be skipped only with a default. A condition reads the same
 -- and SG300 names, SG312 values, SG313 what this version cannot do, SG314 templates, SG316 conditions.
@@ -115,10 +116,11 @@ begin
             perform saga.refuse('SG303', format('step "%s" is %s and stands behind the pivot "%s" (rule 3)', name, kind,
                                                 steps -> (pivot - 1) ->> 'name'),
                                 'Behind the pivot nothing may fail for good: make it retriable, or put it before.');
-        elsif is_behind and via = 'signal' and steps -> (i - 1) ->> 'timeout_ms' is not null then
+        elsif is_behind and via = 'signal' and steps -> (i - 1) ->> 'timeout_ms' is not null
+              and steps -> (i - 1) ->> 'on_timeout' is distinct from 'skip' then
             perform saga.refuse('SG303', format('step "%s" waits behind the pivot "%s" for a signal that may time out (rule 3)', name,
                                                 steps -> (pivot - 1) ->> 'name'),
-                                'Take its timeout away: it waits for as long as it takes.');
+                                'Take its timeout away: it waits for as long as it takes. Or say on_timeout => ''skip'': it goes on without.');
         end if;
     end loop;
     return closed;
@@ -160,7 +162,10 @@ declare
     what text := format('step "%s"', s.name);
     kind text := coalesce(s.kind, 'compensable');
 begin
-    if kind not in ('compensable', 'read_only', 'pivot', 'retriable') then
+    if s.on_timeout is not null then
+        perform saga.refuse('SG312', format('%s is a command and has on_timeout', what),
+                            'Only a signal says what follows its timeout: of a command the participant is asked.');
+    elsif kind not in ('compensable', 'read_only', 'pivot', 'retriable') then
         perform saga.refuse('SG312', format('%s: there is no kind "%s"', what, kind),
                             'A step is compensable, read_only, pivot or retriable.');
     end if;
@@ -192,7 +197,8 @@ begin
 end
 $$;
 
--- A timer's timeout is its length; a signal without one waits for as long as it takes.
+-- A timer's timeout is its length; a signal without one waits for as long as it takes. What follows when it does not come: the step fails, and
+-- the saga is undone; or it is skipped, and the saga goes on without.
 create function saga.wait_step(s saga.draft_step) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -203,6 +209,12 @@ begin
        or coalesce(s.kind, 'read_only') <> 'read_only' then
         perform saga.refuse('SG312', format('%s waits for a %s, and has what only a command has', what, s.via),
                             'A wait step has a name, via, after, timeout and conditions.');
+    elsif s.on_timeout is not null and (s.via <> 'signal' or s.timeout is null) then
+        perform saga.refuse('SG312', format('%s says what follows a timeout, and is no signal that has one', what),
+                            'on_timeout is for via => ''signal'' with a timeout.');
+    elsif s.on_timeout not in ('fail', 'skip') then
+        perform saga.refuse('SG312', format('%s: there is no on_timeout "%s"', what, s.on_timeout),
+                            'It is fail, which undoes the saga, or skip, which goes on without the signal.');
     elsif s.via = 'timer' and s.timeout is null then
         perform saga.refuse('SG312', format('%s is a timer without a length', what), 'Say it with timeout => ''10 min''.');
     end if;
@@ -211,7 +223,8 @@ begin
         'after', to_jsonb(array(select distinct a from unnest(s.after) a order by a)),
         'timeout_ms', saga.milliseconds(what || ': timeout', s.timeout, '10 ms', '366 days'),
         'retry', saga.default_policy('action'), 'undo_retry', saga.default_policy('undo'), 'undo_on_fail', false,
-        'input', null, 'undo_input', null, 'run_if', s.run_if, 'skip_if', s.skip_if));
+        'input', null, 'undo_input', null, 'run_if', s.run_if, 'skip_if', s.skip_if,
+        'on_timeout', case when s.via = 'signal' and s.timeout is not null then coalesce(s.on_timeout, 'fail') end));
 end
 $$;
 
@@ -286,7 +299,7 @@ declare
     sorted  integer[] := array(select i from generate_series(1, count) i order by saga.depth(closed, i), i);
     index   jsonb := (select jsonb_object_agg(steps -> (i - 1) ->> 'name', place - 1) from unnest(sorted) with ordinality u (i, place));
     planned jsonb := '[]';
-    skippable text[] := array(select s ->> 'name' from jsonb_array_elements(steps) s where saga.is_conditional(s));
+    skippable text[] := array(select s ->> 'name' from jsonb_array_elements(steps) s where saga.is_conditional(s) or s ->> 'on_timeout' = 'skip');
     step    jsonb;
     before  text[];
     i       integer;

@@ -104,7 +104,8 @@ begin
 end
 $$;
 
--- name: of the step that waits. signal_id: the same id again changes nothing.
+-- name: of the step that waits. signal_id: the same id again changes nothing, also when the saga has ended. A signal may come before its
+-- step waits for it: it is kept.
 create function saga.signal(saga uuid, name text, payload jsonb default '{}', signal_id text default null) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -112,6 +113,10 @@ begin
     perform saga.require_step(name);
     if octet_length(signal_id) > 255 then
         raise exception 'the signal''s id has % bytes, allowed are 255', octet_length(signal_id) using errcode = 'SG403';
+    elsif pg_column_size(payload) > 262144 then
+        raise exception 'the signal''s payload has % bytes, allowed are 262144', pg_column_size(payload) using errcode = 'SG403';
+    elsif exists (select from saga.intent i where i.saga_id = signal.saga and i.verb = 'signal' and i.argument ->> 'signal_id' = signal.signal_id) then
+        return 'repeated';
     end if;
     return case when saga.intend(saga, 'signal', name, jsonb_build_object('payload', coalesce(payload, '{}'), 'signal_id', signal_id)) is null
                 then 'repeated' else 'recorded' end;

@@ -9,7 +9,7 @@ grant execute on function saga.start(text, jsonb, text), saga.signal(uuid, text,
 -- Who defines sagas.
 grant execute on function
     saga.define(text, interval, boolean),
-    saga.step(text, text, text, text, text, text[], jsonb, jsonb, text, interval, jsonb, jsonb, jsonb, jsonb, boolean),
+    saga.step(text, text, text, text, text, text[], jsonb, jsonb, text, interval, jsonb, jsonb, jsonb, jsonb, boolean, text),
     saga.retry_policy(integer, interval, numeric, interval, boolean),
     saga.complete_policy(jsonb, jsonb, text), saga.milliseconds(text, interval, interval, interval), saga.refuse(text, text, text),
     saga.publish(text)
@@ -20,7 +20,7 @@ grant select on saga.draft, saga.draft_step, saga.definition, saga.definition_st
 grant select, insert, update, delete on saga.instance, saga.ended to sagapost_worker;
 grant select, insert on saga.history to sagapost_worker;
 grant usage on sequence saga.history_id to sagapost_worker;
-grant select, update (applied_at, answer, detail) on saga.intent to sagapost_worker;
+grant select, update (applied_at, kept_at, answer, detail) on saga.intent to sagapost_worker;
 grant select on saga.definition, saga.definition_step, saga.setting to sagapost_worker;
 grant execute on function
     saga.send_commands(uuid[], integer[], text[], integer[], integer[]), saga.fill_template(jsonb, jsonb, jsonb),

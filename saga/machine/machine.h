@@ -89,6 +89,7 @@ struct plan_step {
     int64_t timeout_us; /* of an answer; a timer's length; a signal's patience (0: for ever) */
     struct retry_policy retry, undo_retry;
     bool undo_on_fail;
+    bool skip_on_timeout; /* of a signal: it goes on without; else it fails */
     bool has_input, has_undo_input;
     bool has_condition; /* run_if or skip_if: see command_asks_condition */
 };

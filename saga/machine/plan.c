@@ -175,6 +175,10 @@ static void read_step(struct reader *reader, const struct json_object *object, i
     read_policy(reader, object, "retry", &step->retry);
     read_policy(reader, object, "undo_retry", &step->undo_retry);
     step->undo_on_fail = flag_of(reader, object, "undo_on_fail");
+    const char *on_timeout = text_of(reader, object, "on_timeout", false);
+    step->skip_on_timeout = on_timeout && strcmp(on_timeout, "skip") == 0;
+    if (on_timeout && !step->skip_on_timeout && strcmp(on_timeout, "fail") != 0)
+        problem(reader, "there is no on_timeout \"%s\"", on_timeout);
     step->has_input = has(object, "input");
     step->has_undo_input = has(object, "undo_input");
     step->has_condition = has(object, "run_if") || has(object, "skip_if");

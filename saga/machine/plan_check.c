@@ -91,7 +91,10 @@ static int check_step(const struct plan *plan, int index, struct error *error)
         return refuse(error, step, "undo_on_fail is for compensable steps");
     if (step->via != VIA_SIGNAL && step->timeout_us <= 0)
         return refuse(error, step, "it has no timeout");
-    if (step->via == VIA_SIGNAL && step->kind == KIND_RETRIABLE && step->timeout_us != 0)
+    if (step->skip_on_timeout && (step->via != VIA_SIGNAL || step->timeout_us == 0))
+        return refuse(error, step, "on_timeout is for a signal that has a timeout");
+    if (step->via == VIA_SIGNAL && step->kind == KIND_RETRIABLE && step->timeout_us != 0 &&
+        !step->skip_on_timeout)
         return refuse(error, step, "behind the pivot a signal may not time out (rule 3)");
     if (step->retry.max < 1 || step->undo_retry.max < 1)
         return refuse(error, step, "its retry policies allow no attempt");

@@ -42,6 +42,11 @@ static bool is_signal(const struct context *context)
     return plan_step(context)->via == VIA_SIGNAL;
 }
 
+static bool goes_on_without(const struct context *context)
+{
+    return plan_step(context)->skip_on_timeout;
+}
+
 static bool read_only(const struct context *context)
 {
     return plan_step(context)->kind == KIND_READ_ONLY;
@@ -411,6 +416,7 @@ static MACHINE_ROWS struct table_row rows[] = {
 
     /* Timers and signals. */
     ROW(S(PARKED),    E(DUE),    is_timer,  NULL,   STEP_SUCCEEDED, "its time has come"),
+    ROW(S(PARKED),    E(DUE),    goes_on_without, NULL, STEP_SKIPPED, "its signal did not come in time: it goes on without"),
     ROW(S(PARKED),    E(DUE),    ALWAYS,    NULL,   STEP_FAILED,    "its signal did not come in time"),
     ROW(S(PARKED),    E(SIGNAL), is_signal, NULL,   STEP_SUCCEEDED, "its signal came"),
     ROW(S(WAITING),   E(SIGNAL), is_signal, early,  STATE_KEEP,     "it does not wait for its signal yet"),

@@ -53,7 +53,9 @@ static void release_results(struct batch *batch)
     pg_result_free(batch->intents);
     pg_result_free(batch->loaded);
     pg_result_free(batch->unsent);
+    pg_result_free(batch->reopened);
     batch->locked = batch->present = batch->intents = batch->loaded = batch->unsent = NULL;
+    batch->reopened = NULL;
 }
 
 void batch_destroy(struct batch *batch)
@@ -98,6 +100,11 @@ const struct decisions *batch_decisions(const struct batch *batch)
 int batch_unmappable(const struct batch *batch)
 {
     return batch->unmappable;
+}
+
+bool batch_has_reopened(const struct batch *batch)
+{
+    return batch->reopened && pg_result_rows(batch->reopened) > 0;
 }
 
 int64_t batch_locked_at_us(const struct batch *batch)
@@ -320,6 +327,7 @@ static void decide_and_write(struct batch *batch)
         decide_finish(&batch->decisions, &batch->facts[i]);
     }
     batch_send_answers(batch);
+    batch_send_kept(batch);
     batch_send_writes(batch);
     sync_then(batch, on_written);
 }
@@ -444,6 +452,7 @@ static void on_written(void *data, struct pg_result *result, const struct error 
         return;
     }
     FAILPOINT("orchestrate-between-write-and-commit");
+    batch_send_reopened(batch);
     batch_send_ended(batch);
     FAILPOINT("orchestrate-before-commit");
     send_text(batch, "COMMIT");

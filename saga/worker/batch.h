@@ -5,7 +5,7 @@
  *     write rows, history, answers; send commands
  *     a command that was not sent (its input cannot be built, its condition does not hold) is told
  *     to the machine, and what follows is written too; again, until all are sent
- *     move out what has ended; COMMIT
+ *     look again at signals that were kept; move out what has ended; COMMIT
  *
  * A work is one happening for one saga: an answer that arrived, a time that came, an intent. Works
  * of the same saga are taken in their order. After `finished` without a failure each work has a
@@ -71,11 +71,13 @@ struct work *batch_works(struct batch *batch, int *ret_count);
 const struct fact *batch_facts(const struct batch *batch, int *ret_count);
 const struct decisions *batch_decisions(const struct batch *batch);
 int batch_unmappable(const struct batch *batch); /* commands that could not be built */
+/* Signals that had been kept can be looked at again. */
+bool batch_has_reopened(const struct batch *batch);
 /* The loop's time when decisions->now_us, the database's, had come. */
 int64_t batch_locked_at_us(const struct batch *batch);
 
-/* Of an intent that was decided: false when it stays open, because its saga was busy or a signal
- * came before its step waits for it. */
+/* Of an intent that was decided: false when it stays open, because its saga was busy, or is kept, a
+ * signal that came before its step waits for it. */
 bool batch_is_answered(const struct work *work);
 void batch_answer(const struct work *work, const char **ret_answer, const char **ret_detail);
 

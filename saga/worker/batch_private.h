@@ -26,12 +26,13 @@ struct batch {
     int unmappable;
     int64_t locked_at_us;
 
-    struct pg_result *locked;  /* kept from lock to decide */
-    struct pg_result *present; /* of those not locked: in the hands of another worker */
-    struct pg_result *intents; /* kept to the end: works point into it */
-    struct pg_result *loaded;  /* definitions */
-    struct pg_result *unsent;  /* commands that were not sent, as events */
-    int sent_from;             /* the first command of the pass that `unsent` counts from */
+    struct pg_result *locked;   /* kept from lock to decide */
+    struct pg_result *present;  /* of those not locked: in the hands of another worker */
+    struct pg_result *intents;  /* kept to the end: works point into it */
+    struct pg_result *loaded;   /* definitions */
+    struct pg_result *unsent;   /* commands that were not sent, as events */
+    struct pg_result *reopened; /* signals that had been kept */
+    int sent_from;              /* the first command of the pass that `unsent` counts from */
 };
 
 /* Queues a statement with the batch's parameters. A failure is remembered in batch->failure. */
@@ -50,6 +51,9 @@ int batch_read_intents(struct batch *batch, struct error *error) MUST_CHECK;
 /* batch_write.c: rows, history, events, commands that were not written yet. */
 void batch_send_writes(struct batch *batch);
 void batch_send_answers(struct batch *batch);
+/* Signals that came too early; and those that were kept and do not any more. */
+void batch_send_kept(struct batch *batch);
+void batch_send_reopened(struct batch *batch);
 void batch_send_ended(struct batch *batch);
 
 #endif

@@ -20,13 +20,17 @@ void batch_answer(const struct work *work, const char **ret_answer, const char *
     }
 }
 
+static bool is_early(const struct work *work)
+{
+    return work->result == WORK_DONE && !work->refusal && work->happening.verdict == VERDICT_EARLY;
+}
+
 bool batch_is_answered(const struct work *work)
 {
     if (work->refusal) {
         return true;
     }
-    return work->result != WORK_BUSY &&
-           !(work->result == WORK_DONE && work->happening.verdict == VERDICT_EARLY);
+    return work->result != WORK_BUSY && !is_early(work);
 }
 
 void batch_send_answers(struct batch *batch)
@@ -57,6 +61,42 @@ void batch_send_answers(struct batch *batch)
         pg_params_array_end(params);
     }
     batch_send(batch, &sql_worker_answer_intents, NULL);
+}
+
+void batch_send_kept(struct batch *batch)
+{
+    struct pg_params *params = &batch->params;
+    int count = 0;
+    pg_params_reset(params);
+    pg_params_array_begin(params, PG_TYPE_INT8);
+    for (int i = 0; i < batch->work_count; i++) {
+        if (batch->works == batch->own_works && is_early(&batch->works[i])) {
+            pg_params_item_int8(params, batch->works[i].intent_id);
+            count++;
+        }
+    }
+    pg_params_array_end(params);
+    if (count > 0) {
+        batch_send(batch, &sql_worker_keep_signals, NULL);
+    }
+}
+
+void batch_send_reopened(struct batch *batch)
+{
+    struct pg_params *params = &batch->params;
+    int count = 0;
+    pg_params_reset(params);
+    pg_params_array_begin(params, PG_TYPE_UUID);
+    for (int i = 0; i < batch->fact_count; i++) {
+        if (batch->facts[i].wants_signals) {
+            pg_params_item_uuid(params, &batch->facts[i].id);
+            count++;
+        }
+    }
+    pg_params_array_end(params);
+    if (count > 0) {
+        batch_send(batch, &sql_worker_reopen_signals, &batch->reopened);
+    }
 }
 
 static bool has_to_be_updated(const struct fact *fact)

@@ -108,6 +108,9 @@ static int collect(struct decisions *decisions, struct fact *fact,
     }
     bool error_told = false;
     for (int i = 0; i < decision->note_count; i++) {
+        int step = decision->notes[i].step;
+        fact->wants_signals |= step >= 0 && fact->instance.steps[step].state == STEP_PARKED &&
+                               fact->plan->steps[step].via == VIA_SIGNAL;
         struct decided_note *note = &decisions->notes[decisions->note_count++];
         *note = (struct decided_note){.fact = happening->fact,
                                       .note = decision->notes[i],
@@ -144,6 +147,15 @@ static int keep_what_it_brought(struct decisions *decisions, struct fact *fact,
     return 0;
 }
 
+static bool has_signals(const struct plan *plan)
+{
+    bool found = false;
+    for (int i = 0; i < plan->step_count; i++) {
+        found |= plan->steps[i].via == VIA_SIGNAL;
+    }
+    return found;
+}
+
 int decide_apply(struct decisions *decisions, struct fact *facts, struct happening *happening,
                  struct error *error)
 {
@@ -167,6 +179,7 @@ int decide_apply(struct decisions *decisions, struct fact *facts, struct happeni
     fact->revision++;
     fact->became_stuck = fact->instance.state == SAGA_STUCK && (fact->became_stuck || !was_stuck);
     fact->ended = saga_state_ended(fact->instance.state);
+    fact->wants_signals |= fact->ended && has_signals(fact->plan);
     int rc = keep_what_it_brought(decisions, fact, happening, error);
     return rc < 0 ? rc : collect(decisions, fact, happening, error);
 }

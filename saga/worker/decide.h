@@ -34,6 +34,7 @@ struct fact {
     bool wake_changed;
     bool ended;
     bool became_stuck;
+    bool wants_signals;  /* signals that were kept are to be looked at: a step waits, or it ended */
     bool asks_condition; /* a condition is to be asked for before anything else happens to it */
     const char *outputs; /* members to merge in, `"step": value, ...`; NULL: none */
     const char *errors;

@@ -10,9 +10,7 @@
 #define BUSY_PAUSE_US (5 * US_PER_MS)
 /* A saga that cannot be driven is looked at again, in case somebody has mended it. */
 #define UNREADABLE_PAUSE_US (60 * US_PER_S)
-/* A signal that came before its step waits for it. */
-#define EARLY_PAUSE_US (1 * US_PER_S)
-#define LATE_US        (100 * US_PER_MS)
+#define LATE_US             (100 * US_PER_MS)
 
 static int64_t now_us(const struct orchestrate *orchestrate)
 {
@@ -73,6 +71,9 @@ static void settle_facts(struct orchestrate *orchestrate)
         if (fact->became_stuck) {
             tell_stuck(fact);
         }
+    }
+    if (batch_has_reopened(orchestrate->batch)) {
+        orchestrate->intents_due_us = 0;
     }
 }
 
@@ -248,10 +249,12 @@ static void settle_intent(struct orchestrate *orchestrate, const struct work *wo
     const struct worker_metrics *metrics = &orchestrate->worker->metrics;
     char id[UUID_TEXT_BYTES];
     if (!batch_is_answered(work)) {
-        int64_t pause_us = work->result == WORK_BUSY ? BUSY_PAUSE_US : EARLY_PAUSE_US;
-        intents_skip(&orchestrate->intents, work->intent_id, now_us(orchestrate) + pause_us);
-        if (orchestrate->intents_due_us > now_us(orchestrate) + pause_us) {
-            orchestrate->intents_due_us = now_us(orchestrate) + pause_us;
+        if (work->result == WORK_BUSY) { /* else it was a signal, and is kept */
+            int64_t again_us = now_us(orchestrate) + BUSY_PAUSE_US;
+            intents_skip(&orchestrate->intents, work->intent_id, again_us);
+            if (orchestrate->intents_due_us > again_us) {
+                orchestrate->intents_due_us = again_us;
+            }
         }
         return;
     }

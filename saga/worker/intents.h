@@ -1,5 +1,5 @@
-/* intents.h: which intents are left for later: their saga was busy, their step does not wait for
- * them yet, or they failed. Pure. A short list: what falls out of it is merely tried too soon. */
+/* intents.h: which intents are left for later: their saga was busy, or they failed. Pure. A short
+ * list: what falls out of it is merely tried too soon. */
 #ifndef SAGAPOST_WORKER_INTENTS_H
 #define SAGAPOST_WORKER_INTENTS_H
 

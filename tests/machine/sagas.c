@@ -11,7 +11,7 @@
 
 #define BIT(i) (UINT64_C(1) << (i))
 
-static const char letters[TYPE_COUNT + 1] = "crptwsu";
+static const char letters[TYPE_COUNT + 1] = "crptwsuz";
 static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
 
 static const struct retry_policy few = {
@@ -27,6 +27,7 @@ static void make_step(struct plan_step *step, const char *name, enum step_type t
         [TYPE_TIMER] = KIND_READ_ONLY,
         [TYPE_SIGNAL] = KIND_READ_ONLY,
         [TYPE_UNDO_ON_FAIL] = KIND_COMPENSABLE,
+        [TYPE_PATIENT] = KIND_READ_ONLY,
     };
     *step = (struct plan_step){
         .name = name,
@@ -34,9 +35,10 @@ static void make_step(struct plan_step *step, const char *name, enum step_type t
         .undo = kinds[type] == KIND_COMPENSABLE ? "test.undo" : NULL,
         .participant = "test",
         .kind = kinds[type],
-        .via = type == TYPE_TIMER    ? VIA_TIMER
-               : type == TYPE_SIGNAL ? VIA_SIGNAL
-                                     : VIA_COMMAND,
+        .via = type == TYPE_TIMER                            ? VIA_TIMER
+               : type == TYPE_SIGNAL || type == TYPE_PATIENT ? VIA_SIGNAL
+                                                             : VIA_COMMAND,
+        .skip_on_timeout = type == TYPE_PATIENT,
         .after = after,
         .timeout_us = 1000,
         .retry = few,
@@ -58,7 +60,7 @@ static bool make_plan(int count, const enum step_type *types, const uint64_t *af
         make_step(&ret_plan->steps[i], names[i], types[i], after[i]);
     bool accepted = plan_complete(ret_plan, NULL) == 0;
     for (int i = 0; i < count && !accepted; i++) {
-        /* A signal behind the pivot waits without a limit. */
+        /* A signal that fails without its signal waits behind the pivot without a limit. */
         if (types[i] != TYPE_SIGNAL || ret_plan->steps[i].kind != KIND_RETRIABLE)
             continue;
         ret_plan->steps[i].timeout_us = 0;
@@ -69,6 +71,8 @@ static bool make_plan(int count, const enum step_type *types, const uint64_t *af
 
 static enum step_type type_of(const struct plan_step *step)
 {
+    if (step->skip_on_timeout)
+        return TYPE_PATIENT;
     if (step->via != VIA_COMMAND)
         return step->via == VIA_TIMER ? TYPE_TIMER : TYPE_SIGNAL;
     if (step->undo_on_fail)
@@ -85,7 +89,7 @@ static uint64_t code_in_order(const struct plan *plan, const int *order)
         const struct plan_step *step = &plan->steps[order[place]];
         if (step->after & ~done)
             return 0;
-        code = code << 3 | (uint64_t)type_of(step);
+        code = code << 4 | (uint64_t)type_of(step);
         for (int other = 0; other < plan->step_count; other++)
             code = code << 1 | (other < place && (step->after & BIT(order[other])) != 0);
         done |= BIT(order[place]);

@@ -394,6 +394,21 @@ static void a_signal_that_does_not_come_in_time_fails_its_step(void **state)
     assert_int_equal(intent(EVENT_SIGNAL, 'b'), VERDICT_REFUSED);
 }
 
+static void a_saga_goes_on_without_a_signal_that_does_not_come(void **state)
+{
+    (void)state;
+    start("c z0 p1 z2");
+    ok('a');
+    due('b');
+    expect("RUNNING", "SUCCEEDED SKIPPED SENT WAITING");
+    expect_because("its signal did not come in time: it goes on without");
+    assert_int_equal(intent(EVENT_SIGNAL, 'b'), VERDICT_REFUSED);
+    assert_int_equal(intent(EVENT_SIGNAL, 'd'), VERDICT_EARLY);
+    ok('c');
+    due('d');
+    expect("SUCCEEDED", "SUCCEEDED SKIPPED SUCCEEDED SKIPPED");
+}
+
 static void a_signal_behind_the_pivot_waits_for_ever(void **state)
 {
     (void)state;
@@ -556,6 +571,7 @@ int main(void)
         cmocka_unit_test(timers_and_signals),
         cmocka_unit_test(a_signal_before_its_step_is_early),
         cmocka_unit_test(a_signal_that_does_not_come_in_time_fails_its_step),
+        cmocka_unit_test(a_saga_goes_on_without_a_signal_that_does_not_come),
         cmocka_unit_test(a_signal_behind_the_pivot_waits_for_ever),
         cmocka_unit_test(an_input_that_cannot_be_built_fails_the_step_unsent),
         cmocka_unit_test(a_retry_that_cannot_be_built_is_not_taken_for_never_sent),

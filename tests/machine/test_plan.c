@@ -168,6 +168,10 @@ static void what_is_wrong_in_the_graph_is_named(void **state)
     refused(PLAN(RESERVE ", " CAPTURE ", " WAIT("call", "signal", "[1]", "5")),
             "behind the pivot a signal may not time out (rule 3)");
     refused(PLAN(WAIT("clock", "timer", "[]", "null")), "it has no timeout");
+    refused(PLAN(WAIT("call", "signal", "[]", "5, \"on_timeout\": \"explode\"")),
+            "there is no on_timeout \"explode\"");
+    refused(PLAN(WAIT("call", "signal", "[]", "null, \"on_timeout\": \"skip\"")),
+            "on_timeout is for a signal that has a timeout");
 }
 
 static void limits(void **state)

@@ -5,7 +5,8 @@
  *          [--expired] [--unmappable] [--lies] [--garbage]
  *
  * Without --saga all of them; letters are the kinds (c compensable, r read-only, p pivot, t
- * retriable, w timer, s signal, u compensable with undo_on_fail), digits the steps it comes after.
+ * retriable, w timer, s signal, z signal that it goes on without, u compensable with undo_on_fail),
+ * digits the steps it comes after.
  * Prints the states visited. */
 #include "tests/machine/explore.h"
 #include "tests/machine/sagas.h"
@@ -19,7 +20,9 @@
 
 #define COMMANDS                                                                                   \
     (1u << TYPE_COMPENSABLE | 1u << TYPE_READ_ONLY | 1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE)
-#define ALL_TYPES ((1u << TYPE_COUNT) - 1)
+#define PATIENT     (1u << TYPE_PATIENT)
+#define ALL_TYPES   ((1u << TYPE_COUNT) - 1)
+#define USUAL_TYPES (ALL_TYPES & ~PATIENT)
 
 /* A part of the walk: all sagas of so many steps, with what may happen to them. */
 struct part {
@@ -36,16 +39,20 @@ static const struct part parts[] = {
     {"1 step, everything", 1, ALL_TYPES, {true, true, 2, true, true, true, true}},
     {"2 steps, pauses, conditions",
      2,
-     ALL_TYPES,
+     USUAL_TYPES,
      {.cancel = true, .pause = true, .unmappable = true}},
-    {"2 steps, an operator", 2, ALL_TYPES, {.cancel = true, .operators = 1}},
+    {"2 steps, an operator", 2, USUAL_TYPES, {.cancel = true, .operators = 1}},
     {"2 steps, an operator, pauses", 2, PIVOT_ON, {.pause = true, .operators = 1, .garbage = true}},
-    {"2 steps, forgetful", 2, ALL_TYPES, {.cancel = true, .expired = true}},
+    {"2 steps, forgetful", 2, USUAL_TYPES, {.cancel = true, .expired = true}},
+    {"2 steps, signals done without",
+     2,
+     PATIENT | PIVOT_ON | 1u << TYPE_COMPENSABLE,
+     {.cancel = true, .pause = true, .unmappable = true}},
     {"2 steps, a lie", 2, COMMANDS, {.cancel = true, .lies = true, .garbage = true}},
     {"3 steps", 3, COMMANDS, {.cancel = false}},
     {"2 steps, two operators", 2, COMMANDS, {.cancel = true, .operators = 2}, .is_long = true},
     {"2 steps, everything but lies", 2, COMMANDS, {true, true, 1, true, true}, .is_long = true},
-    {"3 steps of every type, cancels", 3, ALL_TYPES, {.cancel = true}, .is_long = true},
+    {"3 steps of every type, cancels", 3, USUAL_TYPES, {.cancel = true}, .is_long = true},
     {"3 steps, pauses", 3, COMMANDS, {.cancel = true, .pause = true}, .is_long = true},
     {"3 steps, operators", 3, COMMANDS, {.cancel = true, .operators = 1}, .is_long = true},
 };

@@ -103,6 +103,18 @@ select pg_temp.refused($$ select saga.step('t', 'w', via => 'timer', timeout => 
                        'step "w" waits for a timer, and has what only a command has', 'a timer has no action');
 select pg_temp.refused($$ select saga.step('t', 'w', via => 'signal', kind => 'pivot') $$, 'SG312', null, 'nor is a wait a pivot');
 select pg_temp.refused($$ select saga.step('t', 'w', via => 'saga') $$, 'SG313', 'step "w": via "saga" is not supported in this version', 'child sagas come later');
+select pg_temp.refused($$ select saga.step('t', 'p', action => 'p.a', kind => 'pivot'), saga.step('t', 'w', via => 'signal', after => '{p}', timeout => '1 s') $$, 'SG303',
+                       'step "w" waits behind the pivot "p" for a signal that may time out (rule 3)', 'rule 3: a signal behind the pivot that may fail');
+select pg_temp.accepted($$ select saga.step('t', 'p', action => 'p.a', kind => 'pivot'), saga.step('t', 'w', via => 'signal', after => '{p}', timeout => '1 s', on_timeout => 'skip') $$,
+                        'but one that it goes on without');
+select pg_temp.accepted($$ select saga.step('t', 'w', via => 'signal', timeout => '1 s', on_timeout => 'fail') $$, 'or that fails before');
+select pg_temp.refused($$ select saga.step('t', 'w', via => 'signal', timeout => '1 s', on_timeout => 'explode') $$, 'SG312', 'step "w": there is no on_timeout "explode"', 'there are two');
+select pg_temp.refused(steps, 'SG312', null, 'on_timeout is for a signal that has one')
+from unnest(array[$$ select saga.step('t', 'w', via => 'signal', on_timeout => 'skip') $$, $$ select saga.step('t', 'w', via => 'timer', timeout => '1 s', on_timeout => 'skip') $$,
+                  $$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', on_timeout => 'skip') $$]) steps;
+select pg_temp.refused($$ select saga.step('t', 'w', via => 'signal', timeout => '1 s', on_timeout => 'skip'),
+                                 saga.step('t', 'b', action => 'p.a', kind => 'read_only', after => '{w}', input => '"$.steps.w.by"') $$, 'SG307',
+                       'step "b", input: the path $.steps.w.by reads step "w", which may be skipped, and has no default (rule 7)', 'rule 7: a signal that may not come');
 
 -- Conditions ------------------------------------------------------------------------------------------------------------------
 select pg_temp.refused(format($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', run_if => %L) $$, bad), 'SG316', null, 'no pattern: ' || bad)

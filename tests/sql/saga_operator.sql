@@ -37,6 +37,7 @@ select is(saga.mark_undone(:'id', 'reserve', 'by hand'), 'recorded', 'mark undon
 select is(saga.abandon(:'id'), 'recorded', 'abandon');
 select is(saga.signal(:'id', 'approval', '{"by": "ann"}', 'sig-1'), 'recorded', 'signal');
 select is(saga.signal(:'id', 'approval', '{"by": "bob"}', 'sig-1'), 'repeated', 'the same signal again');
+select throws_ok(format('select saga.signal(%L, %L, to_jsonb(repeat(%L, 262144)))', :'id', 'approval', 'x'), 'SG403', null, 'a payload has a size');
 select is(saga.signal(:'id', 'approval'), 'recorded', 'without an id');
 select is(saga.signal(:'id', 'approval'), 'recorded', 'each is one');
 select results_eq('select verb, step, argument, reason, expected_revision, actor = session_user, applied_at is null and answer is null from saga.intent order by id',
@@ -57,6 +58,10 @@ select throws_ok(format('select saga.signal(%L, %L)', :'id', 'pay'), 'SG403', nu
 select throws_ok(format('select saga.skip(%L, null)', :'id'), 'SG403', 'no step is named', 'a step must be named');
 select throws_ok(format('select saga.cancel(%L, %L)', :'id', repeat('x', 401)), 'SG403', 'the reason has 401 bytes, allowed are 400', 'a reason has a size');
 select throws_ok(format('select saga.intend(%L, %L)', :'id', 'explode'), '23514', null, 'an unknown verb');
+
+insert into saga.intent (saga_id, verb, step, argument) values (:'gone', 'signal', 'approval', '{"signal_id": "s"}');
+select is(saga.signal(:'gone', 'approval', '{}', 's'), 'repeated', 'a signal given before, also when the saga has ended');
+select throws_ok(format('select saga.signal(%L, %L, %L, %L)', :'gone', 'approval', '{}', 't'), 'SG402', null, 'but no new one');
 
 -- An intent waits for nobody, and wakes whoever listens.
 call session_open('one');

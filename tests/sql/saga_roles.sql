@@ -30,7 +30,7 @@ insert into wanted values
 select set_eq('select * from allowed where role = ''' || name || '''', 'select role, unnest(relations), privileges from wanted where role = ''' || name || '''', name || ': relations')
 from role;
 select is((select string_agg(attname, ' ' order by attname) from pg_attribute where attrelid = 'saga.intent'::regclass and attnum > 0
-           and has_column_privilege('sagapost_worker', attrelid, attnum, 'UPDATE')), 'answer applied_at detail', 'the worker answers intents, it does not rewrite them');
+           and has_column_privilege('sagapost_worker', attrelid, attnum, 'UPDATE')), 'answer applied_at detail kept_at', 'the worker answers intents, it does not rewrite them');
 
 -- Functions: what each role is there for. The worker has the insides of execute_batch and send_commands too, for they run with its rights.
 create temporary table callable as

@@ -1,4 +1,4 @@
--- Open intents, locked; those that another worker has in hand are passed over. ended_state: the saga has ended so.
+-- Open intents but for kept signals, locked; those that another worker has in hand are passed over. ended_state: the saga has ended so.
 --
 -- $1 bigint    at most
 -- $2 bigint[]  intents to leave for later: their saga was busy, or they failed
@@ -7,7 +7,7 @@
 with taken as materialized (
     select id, saga_id, verb, step, argument, actor, reason, expected_revision
     from saga.intent
-    where applied_at is null and id <> all ($2)
+    where applied_at is null and kept_at is null and id <> all ($2)
     order by id
     limit $1
     for update skip locked
