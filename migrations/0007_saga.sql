@@ -45,6 +45,7 @@ create table saga.draft_step (
     skip_if      jsonb,
     undo_on_fail boolean not null default false,
     on_timeout   text, -- of a signal: fail | skip
+    child        text, -- of a child saga: its definition
     primary key (definition, name)
 );
 
@@ -54,7 +55,7 @@ create table saga.draft_step (
 --          {"name", "action", "undo" | null, "participant", "kind", "via", "after": [index, ...], "timeout_ms" | null,
 --           "retry": {"max", "base_ms", "factor", "cap_ms", "jitter"}, "undo_retry": {...}, "undo_on_fail",
 --           "input": template | null, "undo_input": template | null, "run_if": pattern | null, "skip_if": pattern | null,
---           of a signal "on_timeout": "fail" | "skip" | null}, ...]}
+--           of a signal "on_timeout": "fail" | "skip" | null, of a child saga "child", "child_version"}, ...]}
 --       Steps are in an order in which every step comes after those in its `after`; everywhere else a step is its index here.
 -- start_steps: the `steps` that a new instance has: roots SENT (or PARKED), all others WAITING.
 create table saga.definition (
@@ -69,7 +70,7 @@ create table saga.definition (
     -- What saga.start needs of the plan, beside it: the roots, and the timeout of each (null: none).
     root_steps   integer[] not null,
     root_timeout_us bigint[] not null,
-    root_conditions boolean not null, -- a root has a condition
+    root_conditions boolean not null, -- a root has a condition or is a child saga: a worker may have to go on at once
     published_at timestamptz not null default clock_timestamp(),
     published_by name not null default session_user,
     current      boolean not null,
@@ -91,6 +92,7 @@ create table saga.definition_step (
     undo_input    jsonb,
     run_if        jsonb,   -- patterns (0010_publish.sql)
     skip_if       jsonb,
+    child_id      integer references saga.definition, -- of a child saga: the version that it runs
     primary key (definition_id, step)
 );
 
@@ -125,9 +127,15 @@ create table saga.instance (
     errors           jsonb not null default '{}', -- by step name: {"code", "message", "details"}
     started_at       timestamptz not null default clock_timestamp(),
     deadline_at      timestamptz,
-    wake_at          timestamptz
+    wake_at          timestamptz,
+    -- Of a child saga: the step that it is, in which round; and once that is being undone, the round of the undo.
+    parent_id         uuid,
+    parent_step       text,
+    parent_round      integer,
+    parent_undo_round integer
 ) with (fillfactor = 50);
 create index instance_wake_at on saga.instance (wake_at) where wake_at is not null;
+create unique index instance_parent on saga.instance (parent_id, parent_step, parent_round) where parent_id is not null;
 
 -- Sagas that ended. This table and the history are partitioned by the time inside the saga's id, in the same ranges, so that what is over is
 -- dropped and not deleted, and costs those that run nothing (0014_retention.sql). The DEFAULT partitions have what no range takes: sagas
@@ -138,6 +146,7 @@ create table saga.ended (
     primary key (id)
 ) partition by range (id);
 create index ended_at on saga.ended (ended_at);
+create index ended_parent on saga.ended (parent_id, parent_step) where parent_id is not null;
 create table saga.ended_default partition of saga.ended default;
 
 -- What happened, a row per event, for people. event: started, sent, succeeded, failed, ...
@@ -167,7 +176,7 @@ create table saga.period (
 create table saga.intent (
     id                bigint generated always as identity primary key,
     saga_id           uuid not null,
-    verb              text not null check (verb in ('cancel', 'pause', 'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'signal')),
+    verb              text not null check (verb in ('cancel', 'pause', 'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'signal', 'take_back')),
     step              text,
     argument          jsonb not null default '{}',
     actor             text not null default session_user,

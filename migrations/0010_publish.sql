@@ -7,6 +7,7 @@
 --   SG303  A(p) holds compensable, read_only, timer and signal steps; D(p) retriable and timer steps, and signal steps that
 --          go on without their signal or have no timeout
 --   SG304  without a pivot, no retriable step
+--   SG306  a child saga is published; compensable only if it has neither pivot nor retriable steps
 --   SG307  an input reads $.input, or a step in A(s); one that can be skipped only with a default. A condition reads the same
 -- and SG300 names, SG312 values, SG313 what this version cannot do, SG314 templates, SG316 conditions.
 
@@ -78,7 +79,7 @@ begin
     for i in 1 .. cardinality(closed) loop
         name := steps -> (i - 1) ->> 'name';
         kind := steps -> (i - 1) ->> 'kind';
-        if kind = 'compensable' and steps -> (i - 1) ->> 'undo' is null then
+        if kind = 'compensable' and steps -> (i - 1) ->> 'undo' is null and steps -> (i - 1) ->> 'via' <> 'saga' then
             perform saga.refuse('SG301', format('step "%s" is compensable and has no undo (rule 1)', name),
                                 'Give it an undo, or a kind that needs none: read_only, pivot, retriable.');
         elsif kind = 'pivot' and pivot is not null then
@@ -93,7 +94,7 @@ begin
         kind := steps -> (i - 1) ->> 'kind';
         via := steps -> (i - 1) ->> 'via';
         if pivot is null then
-            if kind = 'retriable' and via = 'command' then
+            if kind = 'retriable' and via in ('command', 'saga') then
                 perform saga.refuse('SG304', format('step "%s" is retriable, and there is no pivot (rule 4)', name),
                                     'A retriable step stands behind the pivot: name a pivot before it, or make it compensable.');
             end if;
@@ -108,11 +109,11 @@ begin
                                                 steps -> (pivot - 1) ->> 'name'),
                 case when kind = 'retriable' then format('Add "%s" to the `after` of "%s".', steps -> (pivot - 1) ->> 'name', name)
                      else format('Add "%s" to the `after` of "%s".', name, steps -> (pivot - 1) ->> 'name') end);
-        elsif is_before and via = 'command' and kind not in ('compensable', 'read_only') then
+        elsif is_before and via in ('command', 'saga') and kind not in ('compensable', 'read_only') then
             perform saga.refuse('SG303', format('step "%s" is %s and stands before the pivot "%s" (rule 3)', name, kind,
                                                 steps -> (pivot - 1) ->> 'name'),
                                 'Before the pivot everything can still be undone: make it compensable or read_only, or put it behind.');
-        elsif is_behind and via = 'command' and kind <> 'retriable' then
+        elsif is_behind and via in ('command', 'saga') and kind <> 'retriable' then
             perform saga.refuse('SG303', format('step "%s" is %s and stands behind the pivot "%s" (rule 3)', name, kind,
                                                 steps -> (pivot - 1) ->> 'name'),
                                 'Behind the pivot nothing may fail for good: make it retriable, or put it before.');
@@ -141,9 +142,11 @@ begin
             steps := steps || saga.wait_step(s);
         elsif s.via = 'command' then
             steps := steps || saga.command_step(s);
+        elsif s.via = 'saga' then
+            steps := steps || saga.child_step(s);
         else
-            perform saga.refuse('SG313', format('step "%s": via "%s" is not supported in this version', s.name, s.via),
-                                'A step is done via command, timer or signal.');
+            perform saga.refuse('SG313', format('step "%s": there is no via "%s"', s.name, s.via),
+                                'A step is done via command, timer, signal or saga.');
         end if;
         perform saga.check_condition(format('step "%s": run_if', s.name), s.run_if);
         perform saga.check_condition(format('step "%s": skip_if', s.name), s.skip_if);
@@ -162,7 +165,9 @@ declare
     what text := format('step "%s"', s.name);
     kind text := coalesce(s.kind, 'compensable');
 begin
-    if s.on_timeout is not null then
+    if s.child is not null then
+        perform saga.refuse('SG312', format('%s is a command and names a child saga', what), 'Say via => ''saga'', without an action.');
+    elsif s.on_timeout is not null then
         perform saga.refuse('SG312', format('%s is a command and has on_timeout', what),
                             'Only a signal says what follows its timeout: of a command the participant is asked.');
     elsif kind not in ('compensable', 'read_only', 'pivot', 'retriable') then
@@ -205,7 +210,7 @@ as $$
 declare
     what text := format('step "%s"', s.name);
 begin
-    if num_nonnulls(s.action, s.undo, s.input, s.undo_input, s.retry, s.undo_retry) > 0 or s.undo_on_fail
+    if num_nonnulls(s.action, s.undo, s.input, s.undo_input, s.retry, s.undo_retry, s.child) > 0 or s.undo_on_fail
        or coalesce(s.kind, 'read_only') <> 'read_only' then
         perform saga.refuse('SG312', format('%s waits for a %s, and has what only a command has', what, s.via),
                             'A wait step has a name, via, after, timeout and conditions.');
@@ -225,6 +230,45 @@ begin
         'retry', saga.default_policy('action'), 'undo_retry', saga.default_policy('undo'), 'undo_on_fail', false,
         'input', null, 'undo_input', null, 'run_if', s.run_if, 'skip_if', s.skip_if,
         'on_timeout', case when s.via = 'signal' and s.timeout is not null then coalesce(s.on_timeout, 'fail') end));
+end
+$$;
+
+-- A step that is a saga: the version of `child` that is the current one now. Its timeout is its own (saga.define); that of the step says how
+-- often it is reminded of its answer, which matters only when a message was lost.
+create function saga.child_step(s saga.draft_step) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    what   text := format('step "%s"', s.name);
+    kind   text := coalesce(s.kind, 'compensable');
+    child  saga.definition;
+    steady text;
+begin
+    if s.child is null then
+        perform saga.refuse('SG312', format('%s is a child saga and does not say which', what), 'Name its definition: child => ''payment''.');
+    elsif num_nonnulls(s.action, s.undo, s.undo_input, s.timeout, s.undo_retry, s.on_timeout) > 0 or s.undo_on_fail
+          or s.retry is not null and kind <> 'retriable' then
+        perform saga.refuse('SG312', format('%s is a child saga, and has what only a command has', what),
+                            'It has a name, via, child, kind, after, input and conditions; if it is retriable, retry. Its timeout is its own definition''s.');
+    elsif kind not in ('compensable', 'pivot', 'retriable') then
+        perform saga.refuse('SG312', format('%s: a child saga is not %s', what, kind), 'It is compensable, pivot or retriable.');
+    end if;
+    select d.* into child from saga.definition d where d.name = s.child and d.current;
+    if not found then
+        perform saga.refuse('SG306', format('%s: there is no published definition "%s" (rule 6)', what, s.child), 'Publish the child first.');
+    end if;
+    select p.step ->> 'name' into steady from jsonb_array_elements(child.plan -> 'steps') p (step)
+    where p.step ->> 'kind' in ('pivot', 'retriable') limit 1;
+    if kind = 'compensable' and steady is not null then
+        perform saga.refuse('SG306', format('%s is compensable, and its child saga "%s" has a step that cannot be undone, "%s" (rule 6)', what, s.child, steady),
+                            'Make the step the pivot, or retriable behind it; or make a child of compensable and read_only steps.');
+    end if;
+    return jsonb_build_array(jsonb_build_object(
+        'name', s.name, 'action', null, 'undo', null, 'participant', null, 'kind', kind, 'via', 'saga', 'child', s.child,
+        'child_version', child.version, 'after', to_jsonb(array(select distinct a from unnest(s.after) a order by a)), 'timeout_ms', 300000,
+        'retry', saga.complete_policy(s.retry, saga.default_policy(case kind when 'retriable' then 'retriable' else 'action' end), what || ', retry'),
+        'undo_retry', saga.default_policy('undo'), 'undo_on_fail', false, 'input', s.input, 'undo_input', null, 'run_if', s.run_if,
+        'skip_if', s.skip_if));
 end
 $$;
 
@@ -362,6 +406,8 @@ as $$
     select 'flowchart TD' || chr(10) || string_agg(line, chr(10) order by part, ordinal, line)
     from (
         select 1 as part, s.ordinal, '    ' || (s.step ->> 'name') || case
+                   when s.step ->> 'via' = 'saga' then format('[["%s<br/>saga %s, version %s%s"]]', s.step ->> 'name', s.step ->> 'child',
+                        s.step ->> 'child_version', c.condition)
                    when s.step ->> 'via' <> 'command' then format('(["%s<br/>%s%s%s"])', s.step ->> 'name', s.step ->> 'via',
                         coalesce(' ' || (s.step ->> 'timeout_ms') || ' ms', ''), c.condition)
                    when s.step ->> 'kind' = 'pivot' then format('{{"%s<br/>%s%s"}}', s.step ->> 'name', s.step ->> 'action', c.condition)
@@ -418,21 +464,24 @@ begin
         select publish.definition, publish.version, content,
                jsonb_build_object('definition', publish.definition, 'version', publish.version, 'timeout_ms', content -> 'timeout_ms',
                                   'events', draft.events, 'steps', planned),
-               jsonb_agg(case when not s.is_root then '{"s": "WAITING", "r": 0, "u": 0, "a": 0}'
+               jsonb_agg(case when not s.is_root or s.is_child then '{"s": "WAITING", "r": 0, "u": 0, "a": 0}'
                               when s.is_sent then '{"s": "SENT", "r": 1, "u": 0, "a": 1}'
                               else '{"s": "PARKED", "r": 0, "u": 0, "a": 0}' end::jsonb order by s.index),
                publish.graph, (content ->> 'timeout_ms')::bigint * 1000,
                array_agg(s.index order by s.index) filter (where s.is_root),
-               array_agg(s.timeout_us order by s.index) filter (where s.is_root), bool_or(s.is_root and s.is_conditional), true
+               array_agg(case when not s.is_child then s.timeout_us end order by s.index) filter (where s.is_root),
+               bool_or(s.is_root and (s.is_conditional or s.is_child)), true
         from (select (p.ordinal - 1)::integer as index, p.step -> 'after' = '[]' as is_root, p.step ->> 'via' = 'command' as is_sent,
-                     (p.step ->> 'timeout_ms')::bigint * 1000 as timeout_us, saga.is_conditional(p.step) as is_conditional
+                     (p.step ->> 'timeout_ms')::bigint * 1000 as timeout_us, saga.is_conditional(p.step) as is_conditional,
+                     p.step ->> 'via' = 'saga' as is_child
               from jsonb_array_elements(planned) with ordinality p (step, ordinal)) s
         returning id into frozen;
         insert into saga.definition_step (definition_id, step, name, kind, via, action, undo, undo_on_fail, input, undo_input, run_if,
-                                          skip_if)
+                                          skip_if, child_id)
         select frozen, s.ordinal - 1, s.step ->> 'name', s.step ->> 'kind', s.step ->> 'via', s.step ->> 'action', s.step ->> 'undo',
                (s.step -> 'undo_on_fail')::boolean, nullif(s.step -> 'input', 'null'), nullif(s.step -> 'undo_input', 'null'),
-               nullif(s.step -> 'run_if', 'null'), nullif(s.step -> 'skip_if', 'null')
+               nullif(s.step -> 'run_if', 'null'), nullif(s.step -> 'skip_if', 'null'),
+               (select c.id from saga.definition c where c.name = s.step ->> 'child' and c.version = (s.step ->> 'child_version')::integer)
         from jsonb_array_elements(planned) with ordinality s (step, ordinal);
     end if;
     update saga.draft d set published = publish.version where d.definition = publish.definition;

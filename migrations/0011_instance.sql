@@ -23,7 +23,7 @@ $$;
 -- Queues commands: their bodies are made from the instance's row as it is now, so call it after the row was written, in the same
 -- transaction (a saga that ends keeps its row until its last fences are queued). Returned are those that were not queued, as the machine's
 -- events: `unmappable`, whose input cannot be made, with the reason, or that name nothing; `condition_false`, of a step that is to be
--- skipped. The first command of a step asks for its condition; that of a step that waits does nothing else.
+-- skipped. The first command of a step asks for its condition; that of a step that waits does nothing else; those of child sagas are for saga.send_children (0016_child.sql).
 -- One INSERT for all of them; the plan's steps are read from saga.definition_step, where they lie unpacked.
 create function saga.send_commands(saga_ids uuid[], steps integer[], operations text[], rounds integer[], attempts integer[])
 returns table (ordinal integer, event text, reason text)
@@ -37,8 +37,8 @@ begin
         select c.ordinal::integer as ordinal, c.saga_id, c.operation, c.round, c.attempt, s.name as step, s.undo_on_fail,
                d.name as definition, d.version,
                case c.operation when 'undo' then s.undo else s.action end as action,
-               c.operation <> 'action' or c.round > 1 or c.attempt > 1 or saga.runs(s.run_if, s.skip_if, i.input, i.outputs) as holds,
-               c.operation = 'action' and s.via in ('timer', 'signal') as only_asks,
+               c.operation <> 'action' or c.round > 1 or c.attempt > 1 or s.via = 'saga' or saga.runs(s.run_if, s.skip_if, i.input, i.outputs) as holds,
+               c.operation = 'action' and s.via in ('timer', 'signal') or s.via = 'saga' as only_asks,
                c.operation = 'undo' and s.undo_input is not null as is_mapped,
                f.missing, o.orchestrator,
                case when c.operation = 'undo' and s.undo_input is null then saga.undo_input(f.mapped, i.outputs -> s.name)
@@ -89,12 +89,7 @@ as $$
 #variable_conflict use_column
 declare
     new_id   uuid := outbox.uuid_v7();
-    now_us   bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
-    plan     record;
-    steps    jsonb;
-    wake_us  bigint;
-    waiting  integer[] := '{}'; -- roots whose condition does not hold: a worker skips them
-    hurry    boolean := false;  -- a worker has something to do before it would look by itself
+    plan_id  integer;
 begin
     if jsonb_typeof(start.input) is distinct from 'object' then
         raise exception 'saga.start: the input of "%" is no JSON object', start.definition using errcode = 'SG323';
@@ -103,8 +98,7 @@ begin
         raise exception 'saga.start: the input of "%" has % bytes, allowed are 262144', start.definition, pg_column_size(start.input)
             using errcode = 'SG323', hint = 'Keep what is large in a table and put its key into the input.';
     end if;
-    select d.id, d.version, d.start_steps, d.timeout_us, d.root_steps, d.root_timeout_us, d.root_conditions into plan
-    from saga.definition d where d.name = start.definition and d.current;
+    select d.id into plan_id from saga.definition d where d.name = start.definition and d.current;
     if not found then
         raise exception 'saga.start: there is no published definition "%"', start.definition using errcode = 'SG320',
             hint = 'Publish it with saga.publish.';
@@ -112,12 +106,34 @@ begin
     if start.key is not null and not saga.claim_key(start.definition, start.key, start.input, new_id) then
         return saga.started_before(start.definition, start.key, start.input);
     end if;
+    perform saga.begin_instance(new_id, plan_id, start.key, start.input);
+    return new_id;
+end
+$$;
+comment on function saga.start is 'Starts a saga in the caller''s transaction and returns its id; the same key and input again: the saga that there is.';
 
+-- Makes the instance and queues the commands of its roots. parent_*: of a child saga.
+create function saga.begin_instance(new_id uuid, plan_id integer, key text, input jsonb, parent_id uuid default null,
+                                    parent_step text default null, parent_round integer default null) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off set jit = off
+as $$
+#variable_conflict use_column
+declare
+    now_us   bigint := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
+    plan     record;
+    steps    jsonb;
+    wake_us  bigint;
+    waiting  integer[] := '{}'; -- roots for a worker: those whose condition does not hold, to skip, and child sagas, to start
+    hurry    boolean := false;  -- a worker has something to do before it would look by itself
+begin
+    select d.name, d.version, d.start_steps, d.timeout_us, d.root_steps, d.root_timeout_us, d.root_conditions into strict plan
+    from saga.definition d where d.id = plan_id;
     steps := plan.start_steps;
     wake_us := now_us + plan.timeout_us;
     if plan.root_conditions then
-        waiting := array(select s.step from saga.definition_step s where s.definition_id = plan.id and s.step = any (plan.root_steps)
-                                                                         and not saga.runs(s.run_if, s.skip_if, start.input, '{}'));
+        waiting := array(select s.step from saga.definition_step s where s.definition_id = plan_id and s.step = any (plan.root_steps)
+                              and (s.via = 'saga' or not saga.runs(s.run_if, s.skip_if, begin_instance.input, '{}')));
         hurry := waiting <> '{}';
     end if;
     for i in 1 .. cardinality(plan.root_steps) loop
@@ -131,30 +147,32 @@ begin
         end if;
     end loop;
     with instance as (
-        insert into saga.instance (id, definition_id, key, state, steps, input, started_at, deadline_at, wake_at)
-        values (new_id, plan.id, start.key, 'RUNNING', steps, start.input, saga.timestamp_of(now_us),
-                saga.timestamp_of(now_us + plan.timeout_us), saga.timestamp_of(wake_us))
+        insert into saga.instance (id, definition_id, key, state, steps, input, started_at, deadline_at, wake_at, parent_id, parent_step,
+                                   parent_round)
+        values (new_id, plan_id, begin_instance.key, 'RUNNING', steps, begin_instance.input, saga.timestamp_of(now_us),
+                saga.timestamp_of(now_us + plan.timeout_us), saga.timestamp_of(wake_us), begin_instance.parent_id,
+                begin_instance.parent_step, begin_instance.parent_round)
     )
     insert into saga.history (saga_id, event, detail)
-    values (new_id, 'started', jsonb_build_object('definition', start.definition, 'version', plan.version));
+    values (new_id, 'started', jsonb_build_object('definition', plan.name, 'version', plan.version)
+                               || case when begin_instance.parent_id is null then '{}' else
+                                  jsonb_build_object('parent', begin_instance.parent_id, 'step', begin_instance.parent_step) end);
     -- What saga.send_commands would send, without looking up what is known here.
     insert into outbox.message (type, exchange, routing_key, headers, payload, correlation_id, reply_to)
     select 'saga.command', 'saga.commands', s.action, saga.command_headers(new_id, s.name, 'action'),
-           saga.command_body(new_id, start.definition, plan.version, s.name, 'action', 1, 1, o.orchestrator, s.action, false, false,
+           saga.command_body(new_id, plan.name, plan.version, s.name, 'action', 1, 1, o.orchestrator, s.action, false, false,
                              case when f.missing is null then f.mapped else saga.refuse_input(s.name, f.missing) end),
            new_id::text, o.orchestrator
     from saga.definition_step s
     cross join saga.setting o
-    cross join lateral saga.fill_template(s.input, start.input, '{}') f
-    where s.definition_id = plan.id and s.step = any (plan.root_steps) and s.via = 'command' and s.step <> all (waiting)
+    cross join lateral saga.fill_template(s.input, begin_instance.input, '{}') f
+    where s.definition_id = plan_id and s.step = any (plan.root_steps) and s.via = 'command' and s.step <> all (waiting)
     order by s.step;
     if hurry then
         perform pg_notify('saga_wake', '');
     end if;
-    return new_id;
 end
 $$;
-comment on function saga.start is 'Starts a saga in the caller''s transaction and returns its id; the same key and input again: the saga that there is.';
 
 create function saga.refuse_input(step text, missing text) returns jsonb
 language plpgsql stable

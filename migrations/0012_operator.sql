@@ -138,13 +138,13 @@ $$;
 
 create view saga.instances as
 select i.id, d.name as definition, d.version, i.key, i.state, i.phase, i.reason, i.paused, i.cancel_requested, i.input, i.outputs, i.errors,
-       i.started_at, i.ended_at, i.deadline_at, i.wake_at, i.revision, i.definition_id, i.steps
+       i.started_at, i.ended_at, i.deadline_at, i.wake_at, i.revision, i.definition_id, i.steps, i.parent_id, i.parent_step
 from (select r.id, r.definition_id, r.key, r.state, r.phase, r.reason, r.paused, r.cancel_requested, r.revision, r.steps, r.input,
-             r.outputs, r.errors, r.started_at, r.deadline_at, r.wake_at, null::timestamptz as ended_at
+             r.outputs, r.errors, r.started_at, r.deadline_at, r.wake_at, null::timestamptz as ended_at, r.parent_id, r.parent_step
       from saga.instance r
       union all
       select e.id, e.definition_id, e.key, e.state, e.phase, e.reason, e.paused, e.cancel_requested, e.revision, e.steps, e.input,
-             e.outputs, e.errors, e.started_at, e.deadline_at, e.wake_at, e.ended_at
+             e.outputs, e.errors, e.started_at, e.deadline_at, e.wake_at, e.ended_at, e.parent_id, e.parent_step
       from saga.ended e) i
 join saga.definition d on d.id = i.definition_id;
 comment on view saga.instances is 'Every saga, running and ended.';

@@ -9,7 +9,7 @@ grant execute on function saga.start(text, jsonb, text), saga.signal(uuid, text,
 -- Who defines sagas.
 grant execute on function
     saga.define(text, interval, boolean),
-    saga.step(text, text, text, text, text, text[], jsonb, jsonb, text, interval, jsonb, jsonb, jsonb, jsonb, boolean, text),
+    saga.step(text, text, text, text, text, text[], jsonb, jsonb, text, interval, jsonb, jsonb, jsonb, jsonb, boolean, text, text),
     saga.retry_policy(integer, interval, numeric, interval, boolean),
     saga.complete_policy(jsonb, jsonb, text), saga.milliseconds(text, interval, interval, interval), saga.refuse(text, text, text),
     saga.publish(text)

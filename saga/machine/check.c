@@ -31,7 +31,7 @@ static bool has_effect(const struct plan_step *step, const struct step_status *s
 static const char *check_step(const struct plan_step *step, const struct step_status *status,
                               bool held)
 {
-    bool is_command = step->via == VIA_COMMAND;
+    bool is_command = !step_waits(step);
     if ((in(status, NEEDS_TIMER) || (status->state == STEP_PARKED && step->via == VIA_TIMER) ||
          (status->state == STEP_PROBING && !held)) &&
         status->due_us == 0)

@@ -145,6 +145,11 @@ bool saga_state_ended(enum saga_state state)
     return (VALUE_BIT(state) & SAGA_STATES_ENDED) != 0;
 }
 
+bool step_waits(const struct plan_step *step)
+{
+    return step->via == VIA_TIMER || step->via == VIA_SIGNAL;
+}
+
 bool command_asks_condition(const struct plan *plan, const struct machine_command *command)
 {
     return plan->steps[command->step].has_condition && command->operation == OPERATION_ACTION &&
@@ -204,6 +209,7 @@ static enum step_event step_event_of(const struct machine_event *event)
     case EVENT_PAUSE:
     case EVENT_RESUME:
     case EVENT_ABANDON:
+    case EVENT_TAKE_BACK:
     case MACHINE_EVENT_COUNT:
         return NOTHING;
     default:
@@ -349,6 +355,9 @@ static void apply_to_saga(struct context *context)
     case EVENT_ABANDON:
         machine_saga_event(context, ON_ABANDON);
         return;
+    case EVENT_TAKE_BACK:
+        machine_saga_event(context, ON_TAKE_BACK);
+        return;
     default:
         drop(context->decision, is_intent(context->event->type) ? VERDICT_REFUSED : VERDICT_IGNORED,
              "it needs a step");
@@ -364,6 +373,7 @@ static bool about_saga(const struct machine_event *event)
     case EVENT_PAUSE:
     case EVENT_RESUME:
     case EVENT_ABANDON:
+    case EVENT_TAKE_BACK:
         return true;
     default:
         return event->step < 0;

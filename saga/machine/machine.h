@@ -12,6 +12,11 @@
  * says so in `verdict`. No input, however wrong, makes machine_apply fail; what cannot be true
  * makes the saga STUCK(protocol).
  *
+ * A step may be a child saga (VIA_SAGA). Its commands go to that saga, not to a participant: the
+ * action starts it, a probe cancels it, an undo takes it back. It answers when it has ended: `ok`,
+ * `failed` (compensated: nothing is left), `expired` (closed by an operator: nobody knows). It is
+ * waited for as long as it takes; what its timer sends again only makes it repeat its answer.
+ *
  * Time is the database's clock in microseconds since 1970, given with each event. Randomness is
  * `event.seed`: the same instance, event and seed give the same decision. */
 #ifndef SAGAPOST_MACHINE_H
@@ -68,7 +73,7 @@ enum step_state {
 };
 
 enum step_kind { KIND_COMPENSABLE, KIND_READ_ONLY, KIND_PIVOT, KIND_RETRIABLE };
-enum step_via { VIA_COMMAND, VIA_TIMER, VIA_SIGNAL };
+enum step_via { VIA_COMMAND, VIA_TIMER, VIA_SIGNAL, VIA_SAGA };
 enum saga_operation { OPERATION_ACTION, OPERATION_UNDO, OPERATION_PROBE };
 
 struct retry_policy {
@@ -80,7 +85,8 @@ struct retry_policy {
 };
 
 struct plan_step {
-    const char *name, *action, *undo, *participant; /* owned by the plan; undo may be NULL */
+    /* Owned by the plan. undo may be NULL; of a child saga all but the name are. */
+    const char *name, *action, *undo, *participant;
     enum step_kind kind;
     enum step_via via;
     uint64_t after;     /* bit i: step i comes directly before */
@@ -147,6 +153,7 @@ enum machine_event_type {
     EVENT_MARK_UNDONE,
     EVENT_ABANDON,
     EVENT_SIGNAL,
+    EVENT_TAKE_BACK, /* of a child saga that has succeeded: its parent's step is undone */
     MACHINE_EVENT_COUNT
 };
 
@@ -214,6 +221,9 @@ void machine_start(const struct plan *plan, struct instance *ret_instance, int64
 int64_t machine_wake_us(const struct plan *plan, const struct instance *instance);
 
 bool saga_state_ended(enum saga_state state);
+
+/* A timer or a signal: nothing is ever sent for it. */
+bool step_waits(const struct plan_step *step);
 
 /* True: whether this command is to be sent is for its step's condition to say. */
 bool command_asks_condition(const struct plan *plan, const struct machine_command *command);

@@ -59,6 +59,7 @@ static const char *const via_names[] = {
     [VIA_COMMAND] = "command",
     [VIA_TIMER] = "timer",
     [VIA_SIGNAL] = "signal",
+    [VIA_SAGA] = "saga",
 };
 
 static const char *const event_names[MACHINE_EVENT_COUNT] = {
@@ -82,6 +83,7 @@ static const char *const event_names[MACHINE_EVENT_COUNT] = {
     [EVENT_MARK_UNDONE] = "mark_undone",
     [EVENT_ABANDON] = "abandon",
     [EVENT_SIGNAL] = "signal",
+    [EVENT_TAKE_BACK] = "take_back",
 };
 
 static const char *const step_event_names[STEP_EVENT_COUNT] = {
@@ -119,6 +121,7 @@ static const char *const saga_event_names[SAGA_EVENT_COUNT] = {
     [ON_RESUME] = "resume",
     [ON_RETRY_STUCK] = "retry",
     [ON_ABANDON] = "abandon",
+    [ON_TAKE_BACK] = "take back",
     [ON_VIOLATION] = "violation",
     [FOUND_FORWARD] = "forward",
     [FOUND_PAST_PIVOT] = "past the pivot",

@@ -40,8 +40,8 @@ static int find_pivot(struct plan *plan, struct error *error)
             continue;
         if (plan->pivot >= 0)
             return refuse(error, &plan->steps[i], "a saga has one pivot (rule 2)");
-        if (plan->steps[i].via != VIA_COMMAND)
-            return refuse(error, &plan->steps[i], "a pivot is a command");
+        if (step_waits(&plan->steps[i]))
+            return refuse(error, &plan->steps[i], "a pivot is a command or a child saga");
         plan->pivot = i;
     }
     return 0;
@@ -53,7 +53,7 @@ static void give_kind(struct plan *plan, int index)
 {
     struct plan_step *step = &plan->steps[index];
     bool behind = plan->pivot >= 0 && (step->ancestors & STEP_BIT(plan->pivot));
-    if (step->via != VIA_COMMAND)
+    if (step_waits(step))
         step->kind = behind ? KIND_RETRIABLE : KIND_READ_ONLY;
 }
 
@@ -87,6 +87,9 @@ static int check_step(const struct plan *plan, int index, struct error *error)
         return refuse(error, step, "a command has an action and a participant");
     if (is_command && step->kind == KIND_COMPENSABLE && !step->undo)
         return refuse(error, step, "it is compensable and has no undo (rule 1)");
+    if (step->via == VIA_SAGA &&
+        (step->action || step->undo || step->undo_on_fail || step->kind == KIND_READ_ONLY))
+        return refuse(error, step, "a child saga has no action, no undo and an effect");
     if (step->undo_on_fail && step->kind != KIND_COMPENSABLE)
         return refuse(error, step, "undo_on_fail is for compensable steps");
     if (step->via != VIA_SIGNAL && step->timeout_us <= 0)

@@ -152,6 +152,12 @@ static void abandon(struct context *context)
     for_steps(context, context->facts.all, ON_FENCE);
 }
 
+static void take_back(struct context *context)
+{
+    context->instance->cancel_requested = true;
+    reason_set_abort(context->instance, "its parent saga is undone", context->event->reason);
+}
+
 static void phase_forward(struct context *context)
 {
     set_phase(context, PHASE_FORWARD);
@@ -222,7 +228,10 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(LIVE,  E(RETRY_STUCK), something_stuck, retry_stuck, STATE_KEEP, "what is stuck is tried again"),
     ROW(LIVE,  E(RETRY_STUCK), ALWAYS,          refuse,      STATE_KEEP, "no step is stuck"),
     ROW(LIVE,  E(ABANDON),     ALWAYS,          abandon,     SAGA_CLOSED, "closed by an operator; what is in flight is fenced"),
-    ROW(ENDED, INTENTS,        ALWAYS,          refuse,      STATE_KEEP, "the saga has ended"),
+    ROW(LIVE,         E(TAKE_BACK), ALWAYS,       refuse,    STATE_KEEP,    "it has not ended"),
+    ROW(S(SUCCEEDED), E(TAKE_BACK), pivot_passed, refuse,    STATE_KEEP,    "its pivot has passed: it can only be completed"),
+    ROW(S(SUCCEEDED), E(TAKE_BACK), ALWAYS,       take_back, SAGA_ABORTING, "its parent saga is undone: so is what it did"),
+    ROW(ENDED, INTENTS | E(TAKE_BACK), ALWAYS,  refuse,      STATE_KEEP, "the saga has ended"),
     ROW(ENDED, E(DEADLINE) | E(VIOLATION) | FOUND, ALWAYS, ignore, STATE_KEEP, "no rule asks for this"),
 
     /* What an answer claims cannot be. Nothing new is sent until an operator has looked. */

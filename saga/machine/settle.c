@@ -92,13 +92,22 @@ static uint64_t of_kind(const struct plan *plan, enum step_kind kind)
     return steps;
 }
 
+static uint64_t child_sagas(const struct plan *plan)
+{
+    uint64_t steps = 0;
+    for (int i = 0; i < plan->step_count; i++)
+        steps |= bit_if(plan->steps[i].via == VIA_SAGA, i);
+    return steps;
+}
+
 static uint64_t must_end(const struct plan *plan, const struct instance *instance,
                          const struct facts *facts)
 {
     if (!facts->aborting)
         return 0;
     return in_states(plan, instance, S(WAITING) | S(PARKED) | S(READY) | S(RETRY_WAIT)) |
-           (in_states(plan, instance, S(SENT)) & of_kind(plan, KIND_READ_ONLY));
+           (in_states(plan, instance, S(SENT)) &
+            (of_kind(plan, KIND_READ_ONLY) | child_sagas(plan)));
 }
 
 static uint64_t may_start(const struct plan *plan, const struct instance *instance,

@@ -47,6 +47,11 @@ static bool goes_on_without(const struct context *context)
     return plan_step(context)->skip_on_timeout;
 }
 
+static bool is_child(const struct context *context)
+{
+    return plan_step(context)->via == VIA_SAGA;
+}
+
 static bool read_only(const struct context *context)
 {
     return plan_step(context)->kind == KIND_READ_ONLY;
@@ -85,7 +90,8 @@ static bool never_sent(const struct context *context)
 /* The command that the worker reports about is the first: nothing was ever sent. */
 static bool first_command(const struct context *context)
 {
-    return status(context)->round == 1 && status(context)->attempt == 1;
+    return status(context)->round == 1 && status(context)->attempt == 1 &&
+           context->event->attempt <= 1;
 }
 
 static bool undo_never_sent(const struct context *context)
@@ -107,6 +113,11 @@ static bool retriable_attempts_left(const struct context *context)
 static bool undo_attempts_left(const struct context *context)
 {
     return status(context)->attempt < plan_step(context)->undo_retry.max;
+}
+
+static bool may_ask_again(const struct context *context)
+{
+    return is_child(context) || undo_attempts_left(context);
 }
 
 /* No further attempt of an action: the saga aborts, or would but for its pivot in flight. */
@@ -184,6 +195,17 @@ static void send(struct context *context)
     command(context, OPERATION_ACTION, status(context)->round);
 }
 
+/* A child saga is there from the transaction on that decided on it, so that nothing is tried anew:
+ * it repeats its answer if it has ended. */
+static void remind(struct context *context)
+{
+    arm(context, plan_step(context)->timeout_us);
+    if (held(context))
+        return;
+    command(context, OPERATION_ACTION, status(context)->round);
+    context->decision->commands[context->decision->command_count - 1].attempt++; /* not the first */
+}
+
 static void new_round(struct context *context)
 {
     status(context)->round++;
@@ -229,7 +251,8 @@ static void unsend(struct context *context)
 /* The patience with a probe covers the pause after it too. */
 static void ask(struct context *context)
 {
-    status(context)->attempt++;
+    if (!is_child(context) || undo_attempts_left(context))
+        status(context)->attempt++;
     arm(context,
         plan_step(context)->timeout_us + backoff_us(context, &plan_step(context)->undo_retry));
     command(context, OPERATION_PROBE, status(context)->round);
@@ -284,6 +307,13 @@ static void send_undo(struct context *context)
     status(context)->attempt++;
     arm(context, plan_step(context)->timeout_us);
     command(context, OPERATION_UNDO, status(context)->undo_round);
+}
+
+static void remind_of_undo(struct context *context)
+{
+    arm(context, plan_step(context)->timeout_us);
+    if (!held(context))
+        command(context, OPERATION_UNDO, status(context)->undo_round);
 }
 
 static void no_attempt_yet(struct context *context)
@@ -394,6 +424,7 @@ static MACHINE_ROWS struct table_row rows[] = {
 
     /* No outcome: silence, trouble, or a bug at the participant. */
     ROW(S(SENT),       E(LATER) | E(DUE), giving_up,     probe,      STEP_PROBING,    "no outcome and no further attempt: its participant is asked"),
+    ROW(S(SENT),       E(LATER) | E(DUE), is_child,      remind,     STATE_KEEP,      "its child saga has not ended"),
     ROW(S(SENT),       E(LATER) | E(DUE), attempts_left, wait_retry, STEP_RETRY_WAIT, "no outcome; the same round again"),
     ROW(S(SENT),       E(LATER) | E(DUE), read_only,     NULL,       STEP_FAILED,     "no outcome, and out of attempts"),
     ROW(S(SENT),       E(LATER) | E(DUE), retriable,     NULL,       STEP_UNKNOWN,    "no outcome, and out of attempts"),
@@ -403,7 +434,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(RETRY_WAIT), E(DUE),            ALWAYS,        send,       STEP_SENT,       "its pause is over"),
 
     /* Its participant is asked what became of it. */
-    ROW(S(PROBING),         E(DUE),     undo_attempts_left,  probe_again, STATE_KEEP,   "its participant is asked again"),
+    ROW(S(PROBING),         E(DUE),     may_ask_again,       probe_again, STATE_KEEP,   "its participant is asked again"),
     ROW(S(PROBING),         E(DUE),     ALWAYS,              NULL,        STEP_UNKNOWN, "its participant stays silent"),
     ROW(S(PROBING),         E(UNCLEAR), ALWAYS,              ask_later,   STATE_KEEP,   "its participant cannot say yet"),
     ROW(S(SKIPPED),         E(UNCLEAR), fence_open,          ask_later,   STATE_KEEP,   "its participant cannot say yet"),
@@ -437,6 +468,7 @@ static MACHINE_ROWS struct table_row rows[] = {
 
     /* The saga aborts. */
     ROW(S(WAITING) | S(PARKED),               E(ABORT), ALWAYS,     NULL,   STEP_CANCELLED, "the saga aborts"),
+    ROW(S(SENT),                              E(ABORT), is_child,   probe,  STEP_PROBING,   "the saga aborts; its child saga is cancelled"),
     ROW(S(READY),                             E(ABORT), never_sent, NULL,   STEP_CANCELLED, "the saga aborts"),
     ROW(S(READY) | S(RETRY_WAIT) | S(SENT),   E(ABORT), read_only,  NULL,   STEP_CANCELLED, "the saga aborts; a read leaves nothing behind"),
     ROW(S(READY) | S(RETRY_WAIT),             E(ABORT), ALWAYS,     probe,  STEP_PROBING,   "the saga aborts; an earlier attempt may still be done"),
@@ -456,6 +488,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(UNDO_SENT), E(UNDO_NO),    ALWAYS,             NULL, STEP_UNDO_STUCK, "its undo failed, and is out of attempts"),
     ROW(S(UNDO_RETRY_WAIT) | S(UNDO_READY),
                       E(UNDO_NO),    ALWAYS,             raise_undo_round, STATE_KEEP, "its undo failed; the next attempt is a new round"),
+    ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), is_child,  remind_of_undo, STATE_KEEP, "its child saga has not ended"),
     ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), undo_attempts_left, wait_undo, STEP_UNDO_RETRY_WAIT, "no outcome of its undo; the same round again"),
     ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), ALWAYS,    NULL, STEP_UNDO_STUCK, "no outcome of its undo, and out of attempts"),
     ROW(UNDOING & NOT(S(UNDO_STUCK)),

@@ -53,9 +53,10 @@ static void release_results(struct batch *batch)
     pg_result_free(batch->intents);
     pg_result_free(batch->loaded);
     pg_result_free(batch->unsent);
+    pg_result_free(batch->unsent_children);
     pg_result_free(batch->reopened);
     batch->locked = batch->present = batch->intents = batch->loaded = batch->unsent = NULL;
-    batch->reopened = NULL;
+    batch->reopened = batch->unsent_children = NULL;
 }
 
 void batch_destroy(struct batch *batch)
@@ -391,21 +392,22 @@ static void on_plans(void *data, struct pg_result *result, const struct error *f
 }
 
 /* Tells the machine about commands that were decided and not sent. */
-static int decide_about_unsent(struct batch *batch, struct error *error)
+static int decide_about_unsent(struct batch *batch, const struct pg_result *unsent,
+                               struct error *error)
 {
     struct decisions *decisions = &batch->decisions;
-    for (int row = 0; row < pg_result_rows(batch->unsent); row++) {
-        int64_t at = batch->sent_from + pg_int(batch->unsent, row, 0) - 1;
+    for (int row = 0; row < pg_result_rows(unsent); row++) {
+        int64_t at = batch->sent_from + pg_int(unsent, row, 0) - 1;
         if (at < batch->sent_from || at >= decisions->commands_from) {
             return error_set(error, ERROR_PROTOCOL, RETRY_BUG,
                              "saga.send_commands spoke of a command that it was not given");
         }
-        const char *event = pg_text(batch->unsent, row, 1);
+        const char *event = pg_text(unsent, row, 1);
         bool is_skipped =
             event && machine_event_parse(event, strlen(event)) == EVENT_CONDITION_FALSE;
         batch->unmappable += is_skipped ? 0 : 1;
         char reason[SAGA_REASON_BYTES_MAX / 2];
-        body_copy_text(reason, sizeof reason, pg_text(batch->unsent, row, 2));
+        body_copy_text(reason, sizeof reason, pg_text(unsent, row, 2));
         const struct machine_command *command = &decisions->commands[at].command;
         decisions->commands[at].unsent = true;
         struct happening happening = {
@@ -425,6 +427,28 @@ static int decide_about_unsent(struct batch *batch, struct error *error)
     return 0;
 }
 
+static bool is_unsent(const struct pg_result *unsent)
+{
+    return unsent && pg_result_rows(unsent) > 0;
+}
+
+static int decide_about_all_unsent(struct batch *batch, struct error *error)
+{
+    struct pg_result **slots[] = {&batch->unsent, &batch->unsent_children};
+    int rc = ++batch->passes > PASSES_MAX
+                 ? error_set(error, ERROR_LIMIT, RETRY_BUG,
+                             "commands that are not sent follow each other without end")
+                 : 0;
+    for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++) {
+        if (rc == 0 && is_unsent(*slots[i])) {
+            rc = decide_about_unsent(batch, *slots[i], error);
+        }
+        pg_result_free(*slots[i]);
+        *slots[i] = NULL;
+    }
+    return rc;
+}
+
 static void on_written(void *data, struct pg_result *result, const struct error *failure)
 {
     (void)result;
@@ -433,13 +457,8 @@ static void on_written(void *data, struct pg_result *result, const struct error 
         return;
     }
     struct error error;
-    if (batch->unsent && pg_result_rows(batch->unsent) > 0) {
-        int rc = ++batch->passes > PASSES_MAX
-                     ? error_set(&error, ERROR_LIMIT, RETRY_BUG,
-                                 "commands that are not sent follow each other without end")
-                     : decide_about_unsent(batch, &error);
-        pg_result_free(batch->unsent);
-        batch->unsent = NULL;
+    if (is_unsent(batch->unsent) || is_unsent(batch->unsent_children)) {
+        int rc = decide_about_all_unsent(batch, &error);
         if (rc < 0) {
             group_failed(batch, &error);
             return;

@@ -26,13 +26,14 @@ struct batch {
     int unmappable;
     int64_t locked_at_us;
 
-    struct pg_result *locked;   /* kept from lock to decide */
-    struct pg_result *present;  /* of those not locked: in the hands of another worker */
-    struct pg_result *intents;  /* kept to the end: works point into it */
-    struct pg_result *loaded;   /* definitions */
-    struct pg_result *unsent;   /* commands that were not sent, as events */
-    struct pg_result *reopened; /* signals that had been kept */
-    int sent_from;              /* the first command of the pass that `unsent` counts from */
+    struct pg_result *locked;          /* kept from lock to decide */
+    struct pg_result *present;         /* of those not locked: in the hands of another worker */
+    struct pg_result *intents;         /* kept to the end: works point into it */
+    struct pg_result *loaded;          /* definitions */
+    struct pg_result *unsent;          /* commands that were not sent, as events */
+    struct pg_result *reopened;        /* signals that had been kept */
+    struct pg_result *unsent_children; /* the same of child sagas */
+    int sent_from;                     /* the first command of the pass that `unsent` counts from */
 };
 
 /* Queues a statement with the batch's parameters. A failure is remembered in batch->failure. */

@@ -249,7 +249,7 @@ static int read_intent(struct batch *batch, int row, struct work *work, struct e
                       .actor = pg_text(rows, row, INTENT_ACTOR),
                       .reason = pg_text(rows, row, INTENT_REASON)},
     };
-    if (event < EVENT_CANCEL || event > EVENT_SIGNAL) {
+    if (event < EVENT_CANCEL || event > EVENT_TAKE_BACK) {
         work->refusal = "this version knows no such verb";
     } else {
         work->happening.event.type = (enum machine_event_type)event;

@@ -327,6 +327,45 @@ static void send_commands(struct batch *batch)
     batch_send(batch, &sql_worker_send_commands, &batch->unsent);
 }
 
+/* Those of them that are about child sagas; their ordinals are those of send_commands. */
+static void send_children(struct batch *batch)
+{
+    struct pg_params *params = &batch->params;
+    const struct decisions *decisions = &batch->decisions;
+    int count = 0;
+    pg_params_reset(params);
+    for (int column = 0; column < 6; column++) {
+        pg_params_array_begin(params, column == 1   ? PG_TYPE_UUID
+                                      : column == 3 ? PG_TYPE_TEXT
+                                                    : PG_TYPE_INT4);
+        for (int i = decisions->commands_from; i < decisions->command_count; i++) {
+            const struct machine_command *command = &decisions->commands[i].command;
+            const struct fact *fact = &batch->facts[decisions->commands[i].fact];
+            if (fact->plan->steps[command->step].via != VIA_SAGA) {
+                continue;
+            }
+            count++;
+            if (column == 1) {
+                pg_params_item_uuid(params, &fact->id);
+            } else if (column == 3) {
+                pg_params_item_text(params, saga_operation_name(command->operation));
+            } else {
+                const int numbers[] = {i - decisions->commands_from + 1,
+                                       0,
+                                       command->step,
+                                       0,
+                                       command->round,
+                                       command->attempt};
+                pg_params_item_int4(params, numbers[column]);
+            }
+        }
+        pg_params_array_end(params);
+    }
+    if (count > 0) {
+        batch_send(batch, &sql_worker_send_children, &batch->unsent_children);
+    }
+}
+
 /* Outputs are written before the commands that are built from them. A saga that has ended stays in
  * the table until batch_send_ended, so that a last fence can be sent for it. */
 void batch_send_writes(struct batch *batch)
@@ -341,6 +380,7 @@ void batch_send_writes(struct batch *batch)
     batch->sent_from = decisions->commands_from;
     if (decisions->command_count > decisions->commands_from) {
         send_commands(batch);
+        send_children(batch);
         decisions->commands_from = decisions->command_count;
     }
 }

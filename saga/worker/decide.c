@@ -77,6 +77,9 @@ static int64_t answer_latency_us(const struct fact *fact, const struct machine_e
         return -1;
     }
     const struct step_status *status = &fact->instance.steps[event->step];
+    if (fact->plan->steps[event->step].via == VIA_SAGA) { /* due when it is to be reminded */
+        return -1;
+    }
     if ((status->state != STEP_SENT && status->state != STEP_UNDO_SENT) || status->due_us == 0) {
         return -1;
     }
@@ -100,10 +103,11 @@ static int collect(struct decisions *decisions, struct fact *fact,
         return rc;
     }
     for (int i = 0; i < decision->command_count; i++) {
-        decisions->commands[decisions->command_count++] = (struct decided_command){
-            .fact = happening->fact,
-            .command = decision->commands[i],
-            .unsent = fact->plan->steps[decision->commands[i].step].via != VIA_COMMAND};
+        const struct machine_command *command = &decision->commands[i];
+        decisions->commands[decisions->command_count++] =
+            (struct decided_command){.fact = happening->fact,
+                                     .command = *command,
+                                     .unsent = step_waits(&fact->plan->steps[command->step])};
         fact->asks_condition |= command_asks_condition(fact->plan, &decision->commands[i]);
     }
     bool error_told = false;

@@ -200,7 +200,7 @@ static void make_refused(struct walk *walk, uint32_t node, const struct world *b
     for (int i = 0; i < decision->command_count && !walk->result->broken; i++) {
         const struct machine_command *command = &decision->commands[i];
         struct refusal refusal = {EVENT_UNMAPPABLE, i};
-        bool has_input = walk->plan->steps[command->step].via == VIA_COMMAND;
+        bool has_input = !step_waits(&walk->plan->steps[command->step]);
         if (has_input && command->operation != OPERATION_PROBE)
             make(walk, node, before, move, &refusal, &unused);
         refusal.type = EVENT_CONDITION_FALSE;
@@ -236,7 +236,14 @@ static bool at_rest(const struct world *world)
     return saga_state_ended(world->instance.state) || world->instance.state == SAGA_STUCK;
 }
 
-/* The move of the path that changes something; -1: none. */
+static bool are_same(const struct plan *plan, const struct world *one, const struct world *other)
+{
+    struct world_key keys[2] = {world_pack(plan, one), world_pack(plan, other)};
+    return memcmp(&keys[0], &keys[1], sizeof(keys[0])) == 0;
+}
+
+/* The move of the path that changes something; -1: none. A child saga that is reminded of its
+ * answer is none. */
 static int next_move(const struct walk *walk, const struct world *world, bool silent,
                      struct world *ret_after)
 {
@@ -248,19 +255,21 @@ static int next_move(const struct walk *walk, const struct world *world, bool si
             bool wanted = timers ? moves[i].is_timer : moves[i].is_answer;
             *ret_after = *world;
             if (wanted && !world_apply(walk->plan, ret_after, &moves[i], NULL, &decision) &&
-                decision.verdict == VERDICT_APPLIED)
+                decision.verdict == VERDICT_APPLIED && !are_same(walk->plan, world, ret_after))
                 return i;
         }
     }
     return -1;
 }
 
-/* Nobody answers and no timer runs: a pause, or a signal that does not come. */
+/* Nobody answers and no timer runs: a pause, a signal that does not come, a child saga that does
+ * not end. */
 static bool may_wait_for_ever(const struct walk *walk, const struct world *world)
 {
     bool waits = world->instance.paused;
     for (int i = 0; i < walk->plan->step_count; i++)
-        waits |= world->instance.steps[i].state == STEP_PARKED;
+        waits |=
+            world->instance.steps[i].state == STEP_PARKED || walk->plan->steps[i].via == VIA_SAGA;
     return waits;
 }
 

@@ -11,7 +11,7 @@
 
 #define BIT(i) (UINT64_C(1) << (i))
 
-static const char letters[TYPE_COUNT + 1] = "crptwsuz";
+static const char letters[TYPE_COUNT + 1] = "crptwsukz";
 static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
 
 static const struct retry_policy few = {
@@ -27,17 +27,23 @@ static void make_step(struct plan_step *step, const char *name, enum step_type t
         [TYPE_TIMER] = KIND_READ_ONLY,
         [TYPE_SIGNAL] = KIND_READ_ONLY,
         [TYPE_UNDO_ON_FAIL] = KIND_COMPENSABLE,
+        [TYPE_CHILD] = KIND_COMPENSABLE,
         [TYPE_PATIENT] = KIND_READ_ONLY,
     };
+    static const enum step_via vias[TYPE_COUNT] = {
+        [TYPE_TIMER] = VIA_TIMER,
+        [TYPE_SIGNAL] = VIA_SIGNAL,
+        [TYPE_PATIENT] = VIA_SIGNAL,
+        [TYPE_CHILD] = VIA_SAGA,
+    };
+    bool is_child = type == TYPE_CHILD;
     *step = (struct plan_step){
         .name = name,
-        .action = "test.do",
-        .undo = kinds[type] == KIND_COMPENSABLE ? "test.undo" : NULL,
-        .participant = "test",
+        .action = is_child ? NULL : "test.do",
+        .undo = kinds[type] == KIND_COMPENSABLE && !is_child ? "test.undo" : NULL,
+        .participant = is_child ? NULL : "test",
         .kind = kinds[type],
-        .via = type == TYPE_TIMER                            ? VIA_TIMER
-               : type == TYPE_SIGNAL || type == TYPE_PATIENT ? VIA_SIGNAL
-                                                             : VIA_COMMAND,
+        .via = vias[type],
         .skip_on_timeout = type == TYPE_PATIENT,
         .after = after,
         .timeout_us = 1000,
@@ -73,7 +79,9 @@ static enum step_type type_of(const struct plan_step *step)
 {
     if (step->skip_on_timeout)
         return TYPE_PATIENT;
-    if (step->via != VIA_COMMAND)
+    if (step->via == VIA_SAGA && step->kind == KIND_COMPENSABLE)
+        return TYPE_CHILD;
+    if (step_waits(step))
         return step->via == VIA_TIMER ? TYPE_TIMER : TYPE_SIGNAL;
     if (step->undo_on_fail)
         return TYPE_UNDO_ON_FAIL;

@@ -13,6 +13,7 @@ enum step_type {
     TYPE_TIMER,
     TYPE_SIGNAL,
     TYPE_UNDO_ON_FAIL, /* compensable, and undone also when it failed */
+    TYPE_CHILD,        /* a child saga, compensable */
     TYPE_PATIENT,      /* a signal that is skipped when it does not come in time */
     TYPE_COUNT
 };

@@ -419,6 +419,30 @@ static void a_signal_behind_the_pivot_waits_for_ever(void **state)
     assert_int_equal(machine_wake_us(&fixture.plan, &fixture.instance), 0);
 }
 
+static void a_child_saga_is_waited_for(void **state)
+{
+    (void)state;
+    start("k p0");
+    expect("RUNNING", "SENT WAITING");
+    for (int i = 0; i < 10; i++) {
+        due('a');
+        expect("RUNNING", "SENT WAITING");
+        expect_sent("action a r1"); /* only a reminder: it is the same attempt */
+        assert_int_equal(step('a')->attempt, 1);
+    }
+    ok('a');
+    expect("RUNNING", "SUCCEEDED SENT");
+}
+
+static void a_child_saga_that_fails_aborts_its_parent(void **state)
+{
+    (void)state;
+    start("c k0 p1");
+    ok('a');
+    failed('b');
+    expect("COMPENSATING", "UNDO_SENT FAILED CANCELLED");
+}
+
 static void an_input_that_cannot_be_built_fails_the_step_unsent(void **state)
 {
     (void)state;
@@ -573,6 +597,8 @@ int main(void)
         cmocka_unit_test(a_signal_that_does_not_come_in_time_fails_its_step),
         cmocka_unit_test(a_saga_goes_on_without_a_signal_that_does_not_come),
         cmocka_unit_test(a_signal_behind_the_pivot_waits_for_ever),
+        cmocka_unit_test(a_child_saga_is_waited_for),
+        cmocka_unit_test(a_child_saga_that_fails_aborts_its_parent),
         cmocka_unit_test(an_input_that_cannot_be_built_fails_the_step_unsent),
         cmocka_unit_test(a_retry_that_cannot_be_built_is_not_taken_for_never_sent),
         cmocka_unit_test(an_undo_that_cannot_be_built_is_stuck),

@@ -187,7 +187,7 @@ static void abandon_fences_what_is_in_flight(void **state)
 static void an_ended_saga_takes_nothing(void **state)
 {
     (void)state;
-    start("c");
+    start("p");
     ok('a');
     struct instance before = fixture.instance;
     for (int type = 0; type < MACHINE_EVENT_COUNT; type++) {

@@ -5,8 +5,8 @@
  *          [--expired] [--unmappable] [--lies] [--garbage]
  *
  * Without --saga all of them; letters are the kinds (c compensable, r read-only, p pivot, t
- * retriable, w timer, s signal, z signal that it goes on without, u compensable with undo_on_fail),
- * digits the steps it comes after.
+ * retriable, w timer, s signal, z signal that it goes on without, k child saga, u compensable with
+ * undo_on_fail), digits the steps it comes after.
  * Prints the states visited. */
 #include "tests/machine/explore.h"
 #include "tests/machine/sagas.h"
@@ -21,8 +21,9 @@
 #define COMMANDS                                                                                   \
     (1u << TYPE_COMPENSABLE | 1u << TYPE_READ_ONLY | 1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE)
 #define PATIENT     (1u << TYPE_PATIENT)
+#define CHILD       (1u << TYPE_CHILD)
 #define ALL_TYPES   ((1u << TYPE_COUNT) - 1)
-#define USUAL_TYPES (ALL_TYPES & ~PATIENT)
+#define USUAL_TYPES (ALL_TYPES & ~(PATIENT | CHILD))
 
 /* A part of the walk: all sagas of so many steps, with what may happen to them. */
 struct part {
@@ -48,6 +49,14 @@ static const struct part parts[] = {
      2,
      PATIENT | PIVOT_ON | 1u << TYPE_COMPENSABLE,
      {.cancel = true, .pause = true, .unmappable = true}},
+    {"2 steps, child sagas",
+     2,
+     CHILD | PIVOT_ON | 1u << TYPE_COMPENSABLE,
+     {.cancel = true, .pause = true, .operators = 1, .taken_back = true}},
+    {"2 steps, children taken back",
+     2,
+     CHILD | PATIENT | COMMANDS,
+     {.unmappable = true, .taken_back = true}},
     {"2 steps, a lie", 2, COMMANDS, {.cancel = true, .lies = true, .garbage = true}},
     {"3 steps", 3, COMMANDS, {.cancel = false}},
     {"2 steps, two operators", 2, COMMANDS, {.cancel = true, .operators = 2}, .is_long = true},

@@ -135,7 +135,10 @@ static void add_expired(struct mover *mover, int step)
     int round = operation == OPERATION_UNDO ? truth->undo_sent_round : truth->sent_round;
     struct move *move = answer(mover, EVENT_EXPIRED, step, operation, round);
     move->truth.expired = true;
-    move->is_answer = false;
+    /* A child saga that was closed is reminded, and says so again. */
+    enum step_state state = mover->world->instance.steps[step].state;
+    move->is_answer = truth->expired && mover->plan->steps[step].via == VIA_SAGA &&
+                      (state == STEP_SENT || state == STEP_PROBING || state == STEP_UNDO_SENT);
 }
 
 static void add_step_moves(struct mover *mover, int step, const struct world_options *options)
@@ -175,8 +178,12 @@ int world_moves(const struct plan *plan, const struct world *world,
                 const struct world_options *options, struct move moves[MOVES_MAX])
 {
     struct mover mover = {plan, world, moves, 0};
+    bool may_be_taken_back = options->taken_back && world->instance.state == SAGA_SUCCEEDED &&
+                             plan->pivot < 0 && !world->lied;
+    if (may_be_taken_back)
+        add(&mover, EVENT_TAKE_BACK, -1);
     if (saga_state_ended(world->instance.state))
-        return 0;
+        return mover.count;
     if (world->instance.paused)
         add(&mover, EVENT_RESUME, -1)->is_answer = true;
     for (int step = 0; step < plan->step_count; step++)
@@ -237,7 +244,7 @@ static const char *check_action(const struct plan *plan, const struct world *wor
     for (int i = 0; i < plan->step_count; i++) {
         const struct truth *other = &world->truth[i];
         const struct step_status *status = &world->instance.steps[i];
-        bool waits = plan->steps[i].via != VIA_COMMAND;
+        bool waits = step_waits(&plan->steps[i]);
         if (other->undo_sent_round > 0)
             return "an action after an undo";
         if ((plan->steps[step].after & BIT(i)) && status->state != STEP_SKIPPED &&
@@ -289,7 +296,7 @@ static const char *check_compensated(const struct plan *plan, const struct world
         const struct truth *truth = &world->truth[i];
         enum step_state state = world->instance.steps[i].state;
         bool may_leave_traces =
-            plan->steps[i].kind != KIND_READ_ONLY && plan->steps[i].via == VIA_COMMAND;
+            plan->steps[i].kind != KIND_READ_ONLY && !step_waits(&plan->steps[i]);
         if (!may_leave_traces || truth->expired)
             continue;
         if (was_done(truth) && !truth->undone && !truth->by_hand)
@@ -311,7 +318,7 @@ static const char *check_end(const struct plan *plan, const struct world *world)
     for (int i = 0; i < plan->step_count; i++) {
         const struct truth *truth = &world->truth[i];
         bool skipped = instance->steps[i].state == STEP_SKIPPED;
-        bool is_command = plan->steps[i].via == VIA_COMMAND;
+        bool is_command = !step_waits(&plan->steps[i]);
         if (instance->state == SAGA_SUCCEEDED && is_command && !skipped && !was_done(truth))
             return "succeeded, and a step was not done";
         if (instance->state == SAGA_SUCCEEDED && truth->undo_sent_round > 0)
@@ -360,7 +367,7 @@ static const char *send(const struct plan *plan, struct world *world,
         struct truth *truth = &world->truth[command->step];
         if (i == but)
             continue;
-        if (plan->steps[command->step].via != VIA_COMMAND) { /* sends nothing */
+        if (step_waits(&plan->steps[command->step])) { /* sends nothing */
             if (!command_asks_condition(plan, command))
                 broken = "a command for a step that waits";
             continue;

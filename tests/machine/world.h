@@ -32,6 +32,7 @@ struct world_options {
     bool unmappable; /* inputs may not be buildable, conditions not hold */
     bool lies;       /* one answer may claim an effect that never was */
     bool garbage;    /* in every world, every event that can be said is tried on the machine */
+    bool taken_back; /* a saga without a pivot that succeeded may be a child's, and taken back */
 };
 
 enum outcome { OUTCOME_OPEN, OUTCOME_OK, OUTCOME_FENCED };

@@ -102,7 +102,28 @@ select pg_temp.refused($$ select saga.step('t', 'w', via => 'timer') $$, 'SG312'
 select pg_temp.refused($$ select saga.step('t', 'w', via => 'timer', timeout => '1 s', action => 'p.a') $$, 'SG312',
                        'step "w" waits for a timer, and has what only a command has', 'a timer has no action');
 select pg_temp.refused($$ select saga.step('t', 'w', via => 'signal', kind => 'pivot') $$, 'SG312', null, 'nor is a wait a pivot');
-select pg_temp.refused($$ select saga.step('t', 'w', via => 'saga') $$, 'SG313', 'step "w": via "saga" is not supported in this version', 'child sagas come later');
+select pg_temp.refused($$ select saga.step('t', 'w', via => 'magic') $$, 'SG313', 'step "w": there is no via "magic"', 'an unknown via');
+
+-- Child sagas -----------------------------------------------------------------------------------------------------------------
+select saga.define('soft'), saga.step('soft', 'a', action => 'p.a', undo => 'p.u'), saga.step('soft', 'look', action => 'p.a', kind => 'read_only'), saga.publish('soft');
+select saga.define('hard'), saga.step('hard', 'a', action => 'p.a', undo => 'p.u'), saga.step('hard', 'go', action => 'p.a', kind => 'pivot', after => '{a}'), saga.publish('hard');
+select pg_temp.refused($$ select saga.step('t', 'w', via => 'saga') $$, 'SG312', 'step "w" is a child saga and does not say which', 'a child saga has a name');
+select pg_temp.refused($$ select saga.step('t', 'w', via => 'saga', child => 'nobody') $$, 'SG306', 'step "w": there is no published definition "nobody" (rule 6)', 'rule 6: that is published');
+select pg_temp.refused($$ select saga.step('t', 'w', via => 'saga', child => 't') $$, 'SG306', null, 'rule 6: not itself');
+select pg_temp.refused($$ select saga.step('t', 'w', via => 'saga', child => 'hard') $$, 'SG306',
+                       'step "w" is compensable, and its child saga "hard" has a step that cannot be undone, "go" (rule 6)', 'rule 6: with a pivot it cannot be undone');
+select pg_temp.refused($$ select saga.step('t', 'w', via => 'saga', child => 'soft', kind => 'read_only') $$, 'SG312', 'step "w": a child saga is not read_only', 'nor is it a read');
+select pg_temp.refused(format($$ select saga.step('t', 'w', via => 'saga', child => 'soft', %s) $$, more), 'SG312', 'step "w" is a child saga, and has what only a command has', more)
+from unnest(array['action => ''p.a''', 'undo => ''p.u''', 'timeout => ''1 s''', 'undo_on_fail => true', 'on_timeout => ''skip''', 'retry => saga.retry_policy()']) more;
+select pg_temp.refused($$ select saga.step('t', 'a', action => 'p.a', kind => 'read_only', child => 'soft') $$, 'SG312', 'step "a" is a command and names a child saga', 'a command has no child');
+select pg_temp.refused($$ select saga.step('t', 'a', via => 'saga', child => 'soft', kind => 'retriable') $$, 'SG304', null, 'rule 4: retriable needs a pivot');
+select pg_temp.refused($$ select saga.step('t', 'p', action => 'p.a', kind => 'pivot'), saga.step('t', 'w', via => 'saga', child => 'soft', after => '{p}') $$, 'SG303', null,
+                       'rule 3: behind the pivot nothing is undone');
+select pg_temp.refused($$ select saga.step('t', 'w', via => 'saga', child => 'soft'), saga.step('t', 'b', action => 'p.a', kind => 'read_only', input => '"$.steps.w.saga"') $$, 'SG307', null,
+                       'rule 7: its output, too, is read behind it');
+select pg_temp.accepted($$ select saga.step('t', 's', via => 'saga', child => 'soft', input => '{"x": "$.input.x"}', run_if => '{"input": {"x": 1}}'),
+                                  saga.step('t', 'p', via => 'saga', child => 'hard', kind => 'pivot', after => '{s}'),
+                                  saga.step('t', 'r', via => 'saga', child => 'hard', kind => 'retriable', after => '{p}', retry => saga.retry_policy(max => 3)) $$, 'every kind of child');
 select pg_temp.refused($$ select saga.step('t', 'p', action => 'p.a', kind => 'pivot'), saga.step('t', 'w', via => 'signal', after => '{p}', timeout => '1 s') $$, 'SG303',
                        'step "w" waits behind the pivot "p" for a signal that may time out (rule 3)', 'rule 3: a signal behind the pivot that may fail');
 select pg_temp.accepted($$ select saga.step('t', 'p', action => 'p.a', kind => 'pivot'), saga.step('t', 'w', via => 'signal', after => '{p}', timeout => '1 s', on_timeout => 'skip') $$,

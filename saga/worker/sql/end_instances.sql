@@ -2,6 +2,8 @@
 --
 -- $1 ... $11 as in update_instances.sql
 --
+-- A child saga answers its parent.
+--
 -- Plan: nested loop of unnest with index scan of instance_pkey, delete, insert.
 with gone as (
     delete from saga.instance i
@@ -12,10 +14,19 @@ with gone as (
               n.steps, i.input,
               case when n.outputs is null then i.outputs else i.outputs || n.outputs end as outputs,
               case when n.errors is null then i.errors else i.errors || n.errors end as errors,
-              i.started_at, n.deadline_at, n.wake_at
+              i.started_at, n.deadline_at, n.wake_at, i.parent_id, i.parent_step, i.parent_round, i.parent_undo_round
+), answered as (
+    insert into outbox.message (type, exchange, routing_key, headers, payload, correlation_id)
+    select 'saga.reply', 'saga.replies', o.orchestrator,
+           saga.command_headers(g.parent_id, g.parent_step, case when g.parent_undo_round is null then 'action' else 'undo' end),
+           saga.child_answer(g.id, g.state, g.reason, g.outputs, g.parent_id, g.parent_step, g.parent_round, g.parent_undo_round,
+                             o.orchestrator)::json,
+           g.parent_id::text
+    from gone g cross join saga.setting o
+    where g.parent_id is not null
 )
 insert into saga.ended (id, definition_id, key, state, phase, reason, paused, cancel_requested, revision, steps, input, outputs, errors,
-                        started_at, deadline_at, wake_at)
+                        started_at, deadline_at, wake_at, parent_id, parent_step, parent_round, parent_undo_round)
 select id, definition_id, key, state, phase, reason, paused, cancel_requested, revision, steps, input, outputs, errors, started_at,
-       deadline_at, wake_at
+       deadline_at, wake_at, parent_id, parent_step, parent_round, parent_undo_round
 from gone;
