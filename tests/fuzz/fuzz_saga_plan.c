@@ -21,7 +21,7 @@ static void check_plan(const struct plan *plan)
         assert(step->timeout_us >= 0 && step->timeout_us <= PLAN_TIMEOUT_US_MAX);
         assert((step->kind == KIND_PIVOT) == (i == plan->pivot));
         assert(step->via != VIA_COMMAND || (step->action && step->participant));
-        assert(step->kind != KIND_COMPENSABLE || step->undo);
+        assert(step->kind != KIND_COMPENSABLE || step->undo || step->via == VIA_SAGA);
     }
 }
 

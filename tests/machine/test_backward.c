@@ -371,76 +371,6 @@ static void a_timeout_while_it_is_undone_changes_nothing_else(void **state)
     expect_reason("cancelled");
 }
 
-static void a_running_child_saga_is_cancelled_at_once(void **state)
-{
-    (void)state;
-    start("k c p01");
-    failed('b');
-    expect("ABORTING", "PROBING FAILED CANCELLED");
-    expect_sent("probe a r1");
-    for (int i = 0; i < 10; i++) {
-        due('a');
-        expect("ABORTING", "PROBING FAILED CANCELLED"); /* stuck or slow, it is never guessed */
-        expect_sent("probe a r1");
-    }
-    failed('a'); /* it is compensated */
-    expect("COMPENSATED", "FAILED FAILED CANCELLED");
-}
-
-static void a_child_saga_that_succeeds_all_the_same_is_undone(void **state)
-{
-    (void)state;
-    start("k c p01");
-    failed('b');
-    ok('a');
-    expect("COMPENSATING", "UNDO_SENT FAILED CANCELLED");
-    expect_sent("undo a r1");
-    for (int i = 0; i < 10; i++) {
-        due('a');
-        expect("COMPENSATING", "UNDO_SENT FAILED CANCELLED");
-        expect_sent("undo a r1");
-    }
-    undo_ok('a');
-    expect("COMPENSATED", "UNDONE FAILED CANCELLED");
-}
-
-static void a_child_saga_that_was_closed_leaves_a_doubt(void **state)
-{
-    (void)state;
-    start("k c p01");
-    failed('b');
-    reply('a', OPERATION_ACTION, EVENT_EXPIRED);
-    expect("STUCK/in_doubt", "UNKNOWN FAILED CANCELLED");
-    assert_int_equal(intent(EVENT_MARK_UNDONE, 'a'), VERDICT_APPLIED);
-    expect("COMPENSATED", "UNDONE FAILED CANCELLED");
-}
-
-static void a_saga_that_succeeded_is_taken_back(void **state)
-{
-    (void)state;
-    start("c c0 r1");
-    assert_int_equal(intent(EVENT_TAKE_BACK, '-'), VERDICT_REFUSED);
-    ok('a');
-    ok('b');
-    ok('c');
-    expect("SUCCEEDED", "SUCCEEDED SUCCEEDED SUCCEEDED");
-    assert_int_equal(intent(EVENT_TAKE_BACK, '-'), VERDICT_APPLIED);
-    expect("COMPENSATING", "SUCCEEDED UNDO_SENT SUCCEEDED");
-    expect_reason("its parent saga is undone");
-    undo_ok('b');
-    undo_ok('a');
-    expect("COMPENSATED", "UNDONE UNDONE SUCCEEDED");
-    assert_int_equal(intent(EVENT_TAKE_BACK, '-'), VERDICT_REFUSED);
-    start("r");
-    ok('a');
-    intent(EVENT_TAKE_BACK, '-');
-    expect("COMPENSATED", "SUCCEEDED");
-    start("p");
-    ok('a');
-    assert_int_equal(intent(EVENT_TAKE_BACK, '-'), VERDICT_REFUSED);
-    expect_because("its pivot has passed: it can only be completed");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,10 +398,6 @@ int main(void)
         cmocka_unit_test(a_timeout_with_the_pivot_in_flight_is_decided_by_it),
         cmocka_unit_test(a_timeout_past_the_pivot_alerts_once),
         cmocka_unit_test(a_timeout_while_it_is_undone_changes_nothing_else),
-        cmocka_unit_test(a_running_child_saga_is_cancelled_at_once),
-        cmocka_unit_test(a_child_saga_that_succeeds_all_the_same_is_undone),
-        cmocka_unit_test(a_child_saga_that_was_closed_leaves_a_doubt),
-        cmocka_unit_test(a_saga_that_succeeded_is_taken_back),
     };
     return cmocka_run_group_tests_name("machine backward", tests, NULL, NULL);
 }

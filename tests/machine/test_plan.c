@@ -26,6 +26,13 @@
     "\"via\": \"" via "\", \"after\": " after ", \"timeout_ms\": " timeout ", \"retry\": " POLICY  \
     ", \"undo_retry\": " POLICY ", \"undo_on_fail\": false}"
 
+#define CHILD(action, kind)                                                                        \
+    "{\"name\": \"child\", \"action\": " action                                                    \
+    ", \"undo\": null, \"participant\": null, \"kind\": \"" kind                                   \
+    "\", \"via\": \"saga\", \"child\": \"payment\", \"child_version\": 2, \"after\": [], "         \
+    "\"timeout_ms\": 300000, \"retry\": " POLICY ", \"undo_retry\": " POLICY                       \
+    ", \"undo_on_fail\": false}"
+
 #define PLAN(steps)                                                                                \
     "{\"definition\": \"order\", \"version\": 3, \"timeout_ms\": 900000, \"events\": true, "       \
     "\"steps\": [" steps "]}"
@@ -172,6 +179,23 @@ static void what_is_wrong_in_the_graph_is_named(void **state)
             "there is no on_timeout \"explode\"");
     refused(PLAN(WAIT("call", "signal", "[]", "null, \"on_timeout\": \"skip\"")),
             "on_timeout is for a signal that has a timeout");
+    refused(PLAN(CHILD("\"shop.do\"", "compensable")), "a child saga has no action, no undo");
+    refused(PLAN(CHILD("null", "read_only")), "a child saga has no action, no undo");
+    refused(PLAN(CHILD("null", "retriable")), "there is no pivot (rule 4)");
+}
+
+static void a_child_saga_is_read(void **state)
+{
+    (void)state;
+    static const char json[] = PLAN(CHILD("null", "compensable"));
+    struct error error = {0};
+    struct plan *plan = NULL;
+    if (plan_read(json, strlen(json), &plan, &error) < 0)
+        fail_msg("%s", error.message);
+    assert_int_equal(plan->steps[0].via, VIA_SAGA);
+    assert_null(plan->steps[0].action);
+    assert_false(step_waits(&plan->steps[0]));
+    plan_free(plan);
 }
 
 static void limits(void **state)
@@ -233,6 +257,7 @@ int main(void)
         cmocka_unit_test(what_is_no_plan),
         cmocka_unit_test(what_is_wrong_in_a_step_is_named),
         cmocka_unit_test(what_is_wrong_in_the_graph_is_named),
+        cmocka_unit_test(a_child_saga_is_read),
         cmocka_unit_test(limits),
         cmocka_unit_test(plans_made_in_memory_are_checked_too),
     };
