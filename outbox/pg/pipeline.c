@@ -2,7 +2,11 @@
  *
  * The wire and our ring run in step. For a statement libpq gives one result and then NULL; for one
  * that is prepared first, the same before it for its Parse; for a sync one result without a NULL.
- * What does not follow that grammar is a broken connection. */
+ * What does not follow that grammar is a broken connection.
+ *
+ * One exception: where a command is sent between a failure and its NULL, as a callback may, libpq
+ * (15; pqAppendCmdQueueEntry in an aborted pipeline) goes on to the next answer without that NULL.
+ */
 #include "outbox/pg/failure.h"
 #include "outbox/pg/lend.h"
 #include "outbox/pg/session_private.h"
@@ -39,7 +43,7 @@ void pipeline_reset(struct pg_session *session)
     assert(session->pending.count == 0);
     prepared_clear(&session->prepared);
     session->group = 0;
-    session->null_due = false;
+    session->null_due = session->null_possible = false;
     session->nulls = 0;
     error_clear(&session->group_failure);
     error_clear(&session->last_words);
@@ -169,8 +173,8 @@ static void break_protocol(struct pg_session *session, const char *what)
 
 static void take_null(struct pg_session *session)
 {
-    if (session->null_due) {
-        session->null_due = false;
+    if (session->null_due || session->null_possible) {
+        session->null_due = session->null_possible = false;
         session->nulls = 0;
     } else if (++session->nulls > NULLS_MAX) {
         break_protocol(session, "no result where one is due");
@@ -254,6 +258,7 @@ static void take_rows(struct pg_session *session, PGresult *result)
 
 static void take_result(struct pg_session *session, PGresult *result)
 {
+    session->null_possible = false;
     if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
         take_sync(session);
         PQclear(result);
@@ -269,7 +274,9 @@ static void take_result(struct pg_session *session, PGresult *result)
         PQclear(result);
         return;
     }
-    session->null_due = true;
+    session->null_possible = PQresultStatus(result) == PGRES_PIPELINE_ABORTED ||
+                             PQresultStatus(result) == PGRES_FATAL_ERROR;
+    session->null_due = !session->null_possible;
     switch (PQresultStatus(result)) {
     case PGRES_TUPLES_OK:
     case PGRES_COMMAND_OK:

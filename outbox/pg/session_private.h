@@ -62,7 +62,8 @@ struct pg_session {
     struct request_ring pending;
     struct prepared prepared;
     uint64_t group;             /* being sent */
-    bool null_due;              /* libpq ends the results of each command with NULL */
+    bool null_due;              /* libpq ends the results of each command with NULL, */
+    bool null_possible;         /* but after a failure only when nothing was sent before it */
     int nulls;                  /* unexpected ones in a row */
     struct error group_failure; /* the first failure of the group being answered; code 0: none */
 

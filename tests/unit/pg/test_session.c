@@ -411,6 +411,27 @@ static void send_more(struct fixture *fixture)
     }
 }
 
+static void fail_again(struct fixture *fixture)
+{
+    if (fixture->asked < 40) {
+        int number = ask_text(fixture, fixture->asked % 4 ? "select 1/0" : "select 1");
+        fixture->answers[number].then = fail_again;
+        ask_text(fixture, "select 2");
+        ask_sync(fixture);
+    }
+}
+
+/* libpq then passes over the NULL that ends the failed command. */
+static void a_callback_of_a_failure_sends_more(void **state)
+{
+    struct fixture *fixture = *state;
+    fail_again(fixture);
+    turn_until(fixture, fixture->answered >= 40 && fixture->answered == fixture->asked);
+    for (int i = 0; i < fixture->asked; i++)
+        assert_string_equal(fixture->answers[i].failure.sqlstate, i / 3 * 3 % 4 ? "22012" : "");
+    assert_int_equal(fixture->downs, 0);
+}
+
 static void a_callback_sends_more(void **state)
 {
     struct fixture *fixture = *state;
@@ -569,6 +590,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(destroy_in_on_down, fixture_setup, fixture_teardown),
         cmocka_unit_test(destroy_in_on_up),
         cmocka_unit_test_setup_teardown(a_callback_sends_more, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_callback_of_a_failure_sends_more, fixture_setup,
+                                        fixture_teardown),
         cmocka_unit_test_setup_teardown(notifications_come, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(notices_are_handed_on, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(big_both_ways, fixture_setup, fixture_teardown),
