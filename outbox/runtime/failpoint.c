@@ -7,13 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Whether `wanted` (name[:nth]) names this place, and at which passage. */
+/* Whether `wanted` (name[:nth[:stop]]) names this place, and at which passage. */
 static long passage_wanted(const char *wanted, const char *name)
 {
     size_t bytes = strlen(name);
     const char *rest;
 
-    if (!wanted || strncmp(wanted, name, bytes) != 0)
+    if (strncmp(wanted, name, bytes) != 0)
         return 0;
     rest = wanted + bytes;
     if (!*rest)
@@ -24,9 +24,14 @@ static long passage_wanted(const char *wanted, const char *name)
 void failpoint_pass(const char *name)
 {
     static long passages; /* of the one place that is wanted */
-    long wanted = passage_wanted(getenv("SAGAPOST_FAILPOINT"), name);
+    const char *set = getenv("SAGAPOST_FAILPOINT");
+    long wanted = set ? passage_wanted(set, name) : 0;
 
     if (wanted > 0 && ++passages == wanted) {
+        if (strstr(set, ":stop")) {
+            raise(SIGSTOP);
+            return;
+        }
         kill(getpid(), SIGKILL);
         /* The signal is delivered before kill returns to a single-threaded process; never go on
          * past this place in any case. */

@@ -1,7 +1,8 @@
 /* failpoint.h: named places at which a test kills the process.
  *
  * In a build with -Dfailpoints=true, SAGAPOST_FAILPOINT=name[:nth] makes the nth passage (default:
- * the first) through FAILPOINT("name") raise SIGKILL. In any other build FAILPOINT is nothing. */
+ * the first) through FAILPOINT("name") raise SIGKILL, and name:nth:stop SIGSTOP, after which it
+ * goes on when it is told to. In any other build FAILPOINT is nothing. */
 #ifndef SAGAPOST_RUNTIME_FAILPOINT_H
 #define SAGAPOST_RUNTIME_FAILPOINT_H
 
