@@ -37,8 +37,12 @@ void broker_fail(struct broker *broker, const struct error *why, bool channel_on
 
 int64_t broker_connect_timeout_us(const struct broker *broker)
 {
-    return broker->uri.connect_timeout_us > 0 ? broker->uri.connect_timeout_us
-                                              : broker->options.connect_timeout_us;
+    const struct broker_options *o = &broker->options;
+    int64_t us =
+        broker->uri.connect_timeout_us > 0 ? broker->uri.connect_timeout_us : o->connect_timeout_us;
+
+    return o->connect_timeout_max_us && us > o->connect_timeout_max_us ? o->connect_timeout_max_us
+                                                                       : us;
 }
 
 static void disconnect(struct broker *broker)
@@ -46,6 +50,7 @@ static void disconnect(struct broker *broker)
     connect_end(broker);
     loop_timer_disarm(broker->retry_timer);
     loop_timer_disarm(broker->heartbeat_timer);
+    fence_down(broker);
     loop_fd_remove(broker->watch);
     broker->watch = NULL;
     broker->tls.ssl = NULL;
@@ -160,6 +165,7 @@ static void bring_up(struct broker *broker)
     if (loop_fd_add(broker->loop, amqp_get_sockfd(broker->connection), LOOP_READ, on_socket_event,
                     broker, &broker->watch, &error))
         broker_fail(broker, &error, false);
+    fence_begin(broker);
 }
 
 void broker_connected(struct broker *broker, int fd)
@@ -348,6 +354,8 @@ static int prepare(struct broker *broker, struct error *error)
         r = loop_timer_create(broker->loop, on_heartbeat_timer, broker, &broker->heartbeat_timer,
                               error);
     if (!r)
+        r = fence_prepare(broker, seed + 2, error);
+    if (!r)
         r = loop_hook_add(broker->loop, on_before_sleep, broker, &broker->hook, error);
     return r;
 }
@@ -443,10 +451,11 @@ void broker_destroy(struct broker *broker)
     assert(!broker->in_on_up);
     if (broker->state == BROKER_UP && !broker->lost && !broker->blocked)
         close_in_good_order(broker);
-    if (broker->retry_timer && broker->heartbeat_timer)
+    if (broker->retry_timer && broker->heartbeat_timer && broker->fence.timer)
         disconnect(broker);
     loop_timer_destroy(broker->retry_timer);
     loop_timer_destroy(broker->heartbeat_timer);
+    loop_timer_destroy(broker->fence.timer);
     if (broker->hook)
         loop_hook_remove(broker->hook);
     frames_free(&broker->frames);

@@ -32,6 +32,15 @@
 
 struct broker;
 
+/* broker.h, continued: the fence. broker_fence wants the exclusive queue `queue` for this
+ * connection, and a consumer on it: a queue that is gone ends the connection (basic.cancel). It is
+ * asked for at once, or as soon as there is a connection, and on each new one. As long as another
+ * connection has it (405) it is asked for again, after pauses of 10 to 300 ms. on_fence tells:
+ * NULL, it is held; otherwise why it is not yet. A lost connection is a lost fence (on_down), a
+ * lost channel is not. `beside` (may be NULL): before the fence is taken, nobody holds that queue
+ * either. broker_unfence wants it no longer and drops the connection, since nothing else frees the
+ * queue for certain. The user needs configure and read on both names. */
+
 #define BROKER_SHORT_STRING_BYTES_MAX                                                              \
     255 /* exchange, routing key, type, message-id ... (AMQP 0-9-1, 4.2.5.3) */
 
@@ -84,6 +93,9 @@ struct broker_options {
     bool verify_peer; /* TLS: certificate and host name; on by default everywhere */
     int heartbeat_s;
     int64_t connect_timeout_us;
+    /* At most this, whatever the URI says; 0: no limit. */
+    int heartbeat_max_s;
+    int64_t connect_timeout_max_us;
     int64_t backoff_base_us, backoff_cap_us;
     size_t out_bytes_max; /* with so much waiting to be sent broker_can_publish is false; the
                              message that passes it is still taken */
@@ -98,6 +110,7 @@ struct broker_options {
     void (*on_cancel)(
         void *data,
         const char *consumer_tag); /* the broker cancelled a consumer: its queue is gone */
+    void (*on_fence)(void *data, const struct error *why);            /* NULL: held */
     void (*on_blocked)(void *data, bool blocked, const char *reason); /* reason: NULL when lifted */
     void (*on_writable)(
         void *data); /* broker_can_publish became true again after the buffer was full */
@@ -127,6 +140,10 @@ void broker_flush(struct broker *broker);
 void broker_ack(struct broker *broker, uint64_t tag, bool multiple);
 void broker_reject(struct broker *broker,
                    uint64_t tag); /* without requeue: to the dead-letter exchange */
+
+void broker_fence(struct broker *broker, const char *queue, const char *beside);
+void broker_unfence(struct broker *broker, const char *why);
+bool broker_is_fenced(const struct broker *broker);
 
 /* Only inside on_up. A refusal is also a lost channel: return from on_up, and on_down follows. */
 struct broker_argument {

@@ -312,15 +312,16 @@ static int put_tag_method(struct buffer *out, uint16_t channel, uint32_t method,
     return 0;
 }
 
-static int put_bare_method(struct buffer *out, uint16_t channel, uint32_t method,
-                           struct error *error)
+int encode_method(struct buffer *out, uint16_t channel, uint32_t method, const void *arguments,
+                  size_t argument_bytes, struct error *error)
 {
-    uint8_t *at = buffer_reserve(out, ENCODE_FRAME_OVERHEAD + 4);
+    uint8_t *at = buffer_reserve(out, ENCODE_FRAME_OVERHEAD + 4 + argument_bytes);
 
     if (!at)
         return no_room(out, error);
-    put8(put_method_start(at, channel, method, 0), FRAME_END);
-    buffer_filled(out, ENCODE_FRAME_OVERHEAD + 4);
+    at = put_method_start(at, channel, method, argument_bytes);
+    put8(put_bytes(at, arguments, argument_bytes), FRAME_END);
+    buffer_filled(out, ENCODE_FRAME_OVERHEAD + 4 + argument_bytes);
     return 0;
 }
 
@@ -337,12 +338,12 @@ int encode_reject(struct buffer *out, uint16_t channel, uint64_t tag, struct err
 
 int encode_channel_close_ok(struct buffer *out, uint16_t channel, struct error *error)
 {
-    return put_bare_method(out, channel, CHANNEL_CLOSE_OK, error);
+    return encode_method(out, channel, CHANNEL_CLOSE_OK, NULL, 0, error);
 }
 
 int encode_connection_close_ok(struct buffer *out, struct error *error)
 {
-    return put_bare_method(out, 0, CONNECTION_CLOSE_OK, error);
+    return encode_method(out, 0, CONNECTION_CLOSE_OK, NULL, 0, error);
 }
 
 int encode_heartbeat(struct buffer *out, struct error *error)

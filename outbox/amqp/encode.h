@@ -22,6 +22,9 @@
 int encode_publish(struct buffer *out, uint16_t channel, size_t frame_max,
                    const struct broker_message *message, struct error *error) MUST_CHECK;
 
+/* A method whose arguments (a frame at most) are encoded already. */
+int encode_method(struct buffer *out, uint16_t channel, uint32_t method, const void *arguments,
+                  size_t argument_bytes, struct error *error) MUST_CHECK;
 int encode_ack(struct buffer *out, uint16_t channel, uint64_t tag, bool multiple,
                struct error *error) MUST_CHECK;
 int encode_reject(struct buffer *out, uint16_t channel, uint64_t tag,

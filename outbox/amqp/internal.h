@@ -25,10 +25,33 @@
 
 #define CHANNEL       1 /* where everything happens */
 #define CHANNEL_PROBE 2 /* where it is asked whether something exists */
+#define CHANNEL_FENCE 3 /* where the fence's queue is declared and consumed from */
 
 /* 128 KiB is RabbitMQ's own default; a broker that is set lower has its way. */
 #define FRAME_BYTES_MAX 131072
 #define FRAME_BYTES_MIN 4096 /* the least a peer may ask for (specification 4.2.3) */
+
+/* Between attempts at a fence that another connection holds. */
+#define FENCE_PAUSE_BASE_US (10 * (int64_t)US_PER_MS)
+#define FENCE_PAUSE_CAP_US  (300 * (int64_t)US_PER_MS)
+
+enum fence_state {
+    FENCE_DOWN,    /* not wanted, or no connection */
+    FENCE_OPENING, /* channel.open is asked, */
+    FENCE_CLEARING,
+    FENCE_FREEING, /* the queue beside it declared, deleted, */
+    FENCE_DECLARING,
+    FENCE_CONSUMING,
+    FENCE_HELD,
+    FENCE_PAUSED, /* refused; the timer tries again */
+};
+
+struct fence {
+    enum fence_state state;
+    char queue[BROKER_SHORT_STRING_BYTES_MAX + 1], beside[BROKER_SHORT_STRING_BYTES_MAX + 1];
+    struct loop_timer *timer;
+    struct backoff backoff;
+};
 
 enum broker_state {
     BROKER_IDLE,       /* not started */
@@ -73,6 +96,7 @@ struct broker {
     bool in_on_up;
     bool progress; /* a confirm or a delivery came since the channel was opened */
     uint64_t tag;  /* of the last message published on this channel */
+    struct fence fence;
 
     /* Recorded by broker_fail, acted on by broker_settle */
     bool lost, lost_channel_only;
@@ -102,6 +126,12 @@ void wire_flush(struct broker *broker);
 bool wire_drained(struct broker *broker); /* all is sent, and a request would not block */
 void wire_drop_queued(struct broker *broker);
 void wire_reset(struct broker *broker); /* forgets what was to be sent */
+
+/* fence.c: all without blocking. */
+int fence_prepare(struct broker *broker, uint64_t seed, struct error *error) MUST_CHECK;
+void fence_begin(struct broker *broker); /* when it is wanted and not begun on this connection */
+void fence_down(struct broker *broker);  /* the connection is gone */
+void fence_take(struct broker *broker, const amqp_frame_t *frame);
 
 /* reply.c: what rabbitmq-c or the broker said, as a struct error. */
 int reply_status(const struct broker *broker, int status, const char *doing,

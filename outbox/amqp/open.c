@@ -131,6 +131,9 @@ int open_connection(struct broker *broker, int fd, struct error *error)
         broker->uri.heartbeat_s >= 0 ? broker->uri.heartbeat_s : broker->options.heartbeat_s;
     int status, r;
 
+    if (broker->options.heartbeat_max_s &&
+        (!heartbeat_s || heartbeat_s > broker->options.heartbeat_max_s))
+        heartbeat_s = broker->options.heartbeat_max_s;
     broker->connection = amqp_new_connection();
     if (!broker->connection || amqp_set_handshake_timeout(broker->connection, &timeout) ||
         amqp_set_rpc_timeout(broker->connection, &timeout)) {

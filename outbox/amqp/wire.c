@@ -269,6 +269,8 @@ bool wire_read(struct broker *broker, bool readable)
             take_connection_frame(broker, &frame);
         else if (frame.channel == CHANNEL && broker->state == BROKER_UP)
             take_channel_frame(broker, &frame);
+        else if (frame.channel == CHANNEL_FENCE && broker->fence.state != FENCE_DOWN)
+            fence_take(broker, &frame);
         else
             unexpected(broker, &frame);
         amqp_maybe_release_buffers_on_channel(broker->connection, frame.channel);
@@ -285,6 +287,8 @@ void wire_drop_queued(struct broker *broker)
            !amqp_simple_wait_frame_noblock(broker->connection, &frame, &at_once)) {
         if (frame.channel == 0)
             take_connection_frame(broker, &frame);
+        else if (frame.channel == CHANNEL_FENCE)
+            fence_take(broker, &frame);
         amqp_maybe_release_buffers_on_channel(broker->connection, frame.channel);
     }
 }

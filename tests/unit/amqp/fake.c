@@ -461,13 +461,15 @@ static bool answer(struct fake *f, uint64_t *published)
         fake_send(f, f->frame.channel, AMQP_QUEUE_DECLARE_OK_METHOD, &queue_ok);
         break;
     case AMQP_BASIC_CONSUME_METHOD:
-        fake_send(f, 1, AMQP_BASIC_CONSUME_OK_METHOD, &consume_ok);
-        fake_deliver(f, 1, "hello");
+        fake_send(f, f->frame.channel, AMQP_BASIC_CONSUME_OK_METHOD, &consume_ok);
+        if (f->frame.channel == 1)
+            fake_deliver(f, 1, "hello");
         break;
     case AMQP_CHANNEL_CLOSE_METHOD:
     case AMQP_CONFIRM_SELECT_METHOD:
     case AMQP_EXCHANGE_DECLARE_METHOD:
     case AMQP_QUEUE_BIND_METHOD:
+    case AMQP_QUEUE_DELETE_METHOD:
     case AMQP_BASIC_QOS_METHOD:
         fake_send(f, f->frame.channel, f->frame.method + 1, nothing); /* its -ok */
         break;

@@ -126,7 +126,7 @@ static bool worked(void)
 {
     publish_some();
     return published == MESSAGES && recorder.acked - acked_before == MESSAGES &&
-           recorder.deliveries > 0;
+           recorder.deliveries > 0 && broker_is_fenced(recorder.broker);
 }
 
 /* The work with the nth call of `function` failing; false when there were fewer calls. */
@@ -154,6 +154,7 @@ static bool work(const char *function, int nth, int error_number)
         assert_true(error.message[0]);
         recorder.broker = NULL;
     } else {
+        broker_fence(recorder.broker, "fence", "beside");
         broker_start(recorder.broker);
         recorder_wait(&recorder, worked());
     }
