@@ -96,6 +96,7 @@ static void schema_look(struct doctor *doctor)
 {
     struct pg_result *present __attribute__((cleanup(pg_result_freep))) = NULL;
     struct pg_result *parts __attribute__((cleanup(pg_result_freep))) = NULL;
+    struct pg_result *owned __attribute__((cleanup(pg_result_freep))) = NULL;
     struct pg_result *called __attribute__((cleanup(pg_result_freep))) = NULL;
     struct doctor_participant participants[DOCTOR_PARTICIPANTS_MAX];
     struct error error = {0};
@@ -107,8 +108,13 @@ static void schema_look(struct doctor *doctor)
         doctor_add(doctor, "schema", VERDICT_FAIL, "run: sagapost migrate", "%s",
                    error.code != 0 ? error.message : "Sagapost's schema is not in this database");
     } else {
-        if (part_look(doctor, parts, "outbox"))
+        if (part_look(doctor, parts, "outbox")) {
             statement_look(doctor, "outbox", &sql_cli_doctor_outbox, NULL);
+            if (cli_query(doctor->cli, &sql_cli_doctor_fence, NULL, &owned, &error) != CLI_DONE)
+                doctor_add(doctor, "outbox", VERDICT_FAIL,
+                           "grant this role what it needs, or use the owner of the schema", "%s",
+                           error.message);
+        }
         part_look(doctor, parts, "inbox");
         part_look(doctor, parts, "participant");
         if (part_look(doctor, parts, "saga")) {
@@ -121,7 +127,7 @@ static void schema_look(struct doctor *doctor)
             }
         }
     }
-    doctor_look_at_broker(doctor, orchestrator, participants, count);
+    doctor_look_at_broker(doctor, owned, orchestrator, participants, count);
 }
 
 enum cli_exit doctor_command(struct cli *cli, struct error *error)
@@ -137,7 +143,7 @@ enum cli_exit doctor_command(struct cli *cli, struct error *error)
         doctor_add(&doctor, "PostgreSQL", VERDICT_FAIL,
                    "check --postgres (or PGHOST and its kin), and whether the server runs", "%s",
                    away.message);
-        doctor_look_at_broker(&doctor, NULL, NULL, 0);
+        doctor_look_at_broker(&doctor, NULL, NULL, NULL, 0);
     }
     int failures = doctor.failures, warnings = doctor.warnings;
     output_end(doctor.output, "nothing to look at");

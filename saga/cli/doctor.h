@@ -26,9 +26,11 @@ struct doctor_participant {
         *unhandled; /* unhandled: actions without a SQL handler here, or NULL */
 };
 
-/* Looks at RabbitMQ: can it be reached, are exchanges and queues there, does somebody consume.
- * `orchestrator` NULL: no sagas here. */
-void doctor_look_at_broker(struct doctor *doctor, const char *orchestrator,
-                           const struct doctor_participant *participants, int count);
+/* Looks at RabbitMQ: can it be reached, do the relays that own shares (`owned`, rows of
+ * doctor_fence.sql; NULL: none) hold their queues, are exchanges and queues there, does somebody
+ * consume. `orchestrator` NULL: no sagas here. */
+void doctor_look_at_broker(struct doctor *doctor, const struct pg_result *owned,
+                           const char *orchestrator, const struct doctor_participant *participants,
+                           int count);
 
 #endif

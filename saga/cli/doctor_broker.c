@@ -6,6 +6,7 @@
 
 struct look {
     struct doctor *doctor;
+    const struct pg_result *owned;
     const char *orchestrator;
     const struct doctor_participant *participants;
     int count;
@@ -50,6 +51,29 @@ static void queue_look(struct look *look, struct broker *broker, const char *nam
                    (long long)messages, (long long)consumers);
 }
 
+enum fence_column { FENCE_SHARE, FENCE_QUEUE };
+
+/* An owner publishes only while it holds its queue: one that owns the share in PostgreSQL and does
+ * not hold it here publishes nothing, or somewhere else. */
+static void fence_look(struct look *look, struct broker *broker, int row)
+{
+    const char *queue = pg_text(look->owned, row, FENCE_QUEUE);
+    struct error error = {0};
+    bool exists = false;
+    char subject[64];
+    snprintf(subject, sizeof subject, "fence of share %s", pg_text(look->owned, row, FENCE_SHARE));
+    if (broker_queue_exists(broker, queue, &exists, NULL, NULL, &error) < 0)
+        doctor_add(look->doctor, subject, VERDICT_FAIL, "the user needs permission to look at it",
+                   "%s", error.message);
+    else if (exists)
+        doctor_add(look->doctor, subject, VERDICT_OK, NULL, "holds %s in RabbitMQ", queue);
+    else
+        doctor_add(look->doctor, subject, VERDICT_FAIL,
+                   "its log says why: no connection, another virtual host than this, or a user "
+                   "without configure and read on outbox\\.relay\\..*",
+                   "owns the share, and does not hold %s in RabbitMQ: it publishes nothing", queue);
+}
+
 static void participant_look(struct look *look, struct broker *broker,
                              const struct doctor_participant *participant)
 {
@@ -81,6 +105,8 @@ static void look_around(void *data, struct broker *broker)
     struct error error = {0};
     char queue[TOPOLOGY_QUEUE_BYTES];
     doctor_add(look->doctor, "RabbitMQ", VERDICT_OK, NULL, "can be reached");
+    for (int i = 0; look->owned != NULL && i < pg_result_rows(look->owned); i++)
+        fence_look(look, broker, i);
     if (look->orchestrator == NULL)
         return;
     for (int i = 0; i < TOPOLOGY_EXCHANGE_COUNT; i++)
@@ -94,11 +120,13 @@ static void look_around(void *data, struct broker *broker)
         participant_look(look, broker, &look->participants[i]);
 }
 
-void doctor_look_at_broker(struct doctor *doctor, const char *orchestrator,
-                           const struct doctor_participant *participants, int count)
+void doctor_look_at_broker(struct doctor *doctor, const struct pg_result *owned,
+                           const char *orchestrator, const struct doctor_participant *participants,
+                           int count)
 {
     struct error error = {0};
     struct look look = {.doctor = doctor,
+                        .owned = owned,
                         .orchestrator = orchestrator,
                         .participants = participants,
                         .count = count};

@@ -193,6 +193,7 @@ def test_doctor_names_what_is_wrong(place, daemons):
     daemons("saga-worker").wait_ready()
     found = wait_until(lambda: (f := findings_any(place)) and all(r["verdict"] != "FAIL" for r in f.values()) and f, 30, lambda: findings_any(place))
     assert found["queue saga.commands.payment"]["verdict"] == "ok"
+    assert "holds outbox.relay." in found["fence of share 0"]["finding"]
     # An action of a participant that is here, without a handler.
     place.sql("delete from saga.handler where action = 'inventory.release'")
     assert "inventory.release" in findings(place, 0)["queue saga.commands.inventory"]["finding"] or any(
@@ -200,6 +201,14 @@ def test_doctor_names_what_is_wrong(place, daemons):
     )
     shop.place_orders(1)
     shop.wait_ended()
+
+
+def test_doctor_sees_an_owner_that_publishes_nothing(place, sandbox, daemons):
+    """It owns the share in PostgreSQL, and is in another virtual host than the one that is looked at."""
+    elsewhere = {"SAGAPOST_AMQP": sandbox.amqp_uri(sandbox.take_vhost())}
+    daemons("outbox-relay", environment=elsewhere).wait_ready()
+    fence = findings(place, 1)["fence of share 0"]
+    assert fence["verdict"] == "FAIL" and "publishes nothing" in fence["finding"] and "virtual host" in fence["advice"]
 
 
 def findings_any(place):
