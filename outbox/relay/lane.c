@@ -3,6 +3,7 @@
 #include "outbox/runtime/failpoint.h"
 #include "outbox/runtime/log.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +171,15 @@ static void on_return(void *data, const struct broker_return *returned)
         broker_reconnect(lane->broker, "a message was returned that is not in flight");
 }
 
+static void on_fence(void *data, const struct error *why)
+{
+    struct lane *lane = data;
+
+    if (lane->fence_wanted)
+        lane->options.on_fence(lane->options.fence_data, why ? LANE_FENCE_REFUSED : LANE_FENCE_HELD,
+                               why);
+}
+
 static void on_up(void *data, struct broker *broker)
 {
     struct lane *lane = data;
@@ -209,7 +219,7 @@ static bool may_send(const struct lane *lane)
 {
     uint32_t most = lane->alone_left > 0 ? 1 : lane->options.window;
 
-    return broker_can_publish(lane->broker) && confirm_has_room(lane->confirm) &&
+    return lane->open && broker_can_publish(lane->broker) && confirm_has_room(lane->confirm) &&
            confirm_open(lane->confirm) < most;
 }
 
@@ -333,9 +343,32 @@ void lane_forget(struct lane *lane)
     lane->alone_left = 0;
 }
 
-void lane_cut(struct lane *lane, const char *why)
+void lane_fence(struct lane *lane, const char *queue, const char *beside)
 {
-    broker_reconnect(lane->broker, why);
+    lane->fence_wanted = true;
+    broker_fence(lane->broker, queue, beside);
+}
+
+void lane_unfence(struct lane *lane, const char *why)
+{
+    lane->fence_wanted = lane->open = false;
+    broker_unfence(lane->broker, why);
+}
+
+bool lane_is_fenced(const struct lane *lane)
+{
+    return broker_is_fenced(lane->broker);
+}
+
+void lane_open(struct lane *lane)
+{
+    assert(lane_is_fenced(lane));
+    lane->open = true;
+}
+
+bool lane_is_open(const struct lane *lane)
+{
+    return lane->open;
 }
 
 void lane_tick(struct lane *lane)
@@ -383,6 +416,7 @@ int lane_create(struct lane **ret_lane, const struct lane_options *options, stru
     lane->options.broker.on_down = lane_on_down;
     lane->options.broker.on_confirm = on_confirm;
     lane->options.broker.on_return = on_return;
+    lane->options.broker.on_fence = on_fence;
     lane->options.broker.on_blocked = on_blocked;
     lane->options.broker.data = lane;
     failed = confirm_create(&lane->confirm, options->window * CONFIRM_RING_FACTOR, error);

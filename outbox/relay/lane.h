@@ -18,6 +18,9 @@
  * then, after silent_after_us, its rows are set aside, and the others' go on over a new connection.
  * Without any confirm at all the connection is given up after confirm_timeout_us.
  *
+ * Nothing is sent before lane_open, and nothing after the connection is lost until it is called
+ * again: what has to come first is told by on_fence, and decided in fence.h.
+ *
  * connection.blocked is a state: nothing is sent, and the confirms' timers stand still. */
 #ifndef SAGAPOST_RELAY_LANE_H
 #define SAGAPOST_RELAY_LANE_H
@@ -31,6 +34,12 @@
 #include "outbox/relay/stats.h"
 
 struct lane;
+
+enum lane_fence_event {
+    LANE_FENCE_HELD,    /* the queue that lane_fence named is this connection's */
+    LANE_FENCE_REFUSED, /* not yet; it is asked for again */
+    LANE_FENCE_LOST,    /* with the connection; it is asked for again on the next one */
+};
 
 struct lane_options {
     const char *name; /* in the log */
@@ -49,6 +58,9 @@ struct lane_options {
     const char *app_id, *source;
     bool cloud_events;
     struct stats *stats;
+    void (*on_fence)(void *data, enum lane_fence_event event,
+                     const struct error *why); /* HELD: no reason */
+    void *fence_data;
     /* After a row was settled in the flow, as done or set aside. */
     void (*on_settled)(void *data, const struct flow_item *item);
     void *data;
@@ -64,8 +76,14 @@ bool lane_publish(struct lane *lane, uint32_t most);
 /* Forgets the rows in flight, whose flow was cleared: their confirms are awaited for the window's
  * sake alone. */
 void lane_forget(struct lane *lane);
-/* Drops the connection, and with it what is still in its buffer. */
-void lane_cut(struct lane *lane, const char *why);
+/* Wants the exclusive queue, on this connection or the next (broker.h, the fence). */
+void lane_fence(struct lane *lane, const char *queue, const char *beside);
+/* Wants it no longer, and drops the connection, and with it what is still in its buffer. */
+void lane_unfence(struct lane *lane, const char *why);
+bool lane_is_fenced(const struct lane *lane); /* the queue is this connection's */
+/* May publish, until the connection is lost. */
+void lane_open(struct lane *lane);
+bool lane_is_open(const struct lane *lane);
 /* To be called every second or so: a confirm that does not come, metrics of states. */
 void lane_tick(struct lane *lane);
 

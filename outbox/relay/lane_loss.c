@@ -154,6 +154,11 @@ void lane_on_down(void *data, struct broker *broker, const struct error *why, bo
                     LOG_STR("lane", lane->options.name));
     }
     lane->was_up = false;
+    if (!channel_only) {
+        lane->open = false;
+        if (lane->fence_wanted)
+            lane->options.on_fence(lane->options.fence_data, LANE_FENCE_LOST, why);
+    }
     silence_lost(&lane->silence);
     confirm_lost(lane->confirm, lane_on_entry_settled, lane);
     flow_lost(lane->options.flow);

@@ -12,6 +12,8 @@ struct lane {
     struct confirm *confirm;
     struct envelope envelope;
     struct silence silence;
+    bool fence_wanted;
+    bool open;            /* may publish on this connection */
     bool was_up;          /* an on_down that follows is a loss, not another failed attempt */
     bool progress;        /* a confirm came on this connection */
     unsigned barren;      /* losses in a row without one */

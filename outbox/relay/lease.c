@@ -12,6 +12,9 @@
  * again. */
 #define WAIT_MS 60000
 
+/* Between looks at the lock of one that does not wait for it. */
+#define LOOK_PAUSE_US (500 * US_PER_MS)
+
 enum hello_column {
     HELLO_SYSTEM_IDENTIFIER,
     HELLO_DATABASE_OID,
@@ -36,7 +39,9 @@ struct lease {
     enum lease_state state;
     struct lease_server server;
     struct lease_position at;
-    bool said_standby;
+    bool said_standby; /* the log knows */
+    bool waited;       /* on this connection */
+    struct loop_timer *look_timer;
     struct pg_params params;
 };
 
@@ -182,21 +187,17 @@ static void on_position(void *data, struct pg_result *result, const struct error
 
 static void wait_for_lock(struct lease *lease);
 
-static void on_locked(void *data, struct pg_result *result, const struct error *failure)
+static void stand_by(struct lease *lease)
 {
-    struct lease *lease = data;
+    if (!lease->said_standby)
+        log_info("standing by: another relay owns the share",
+                 LOG_INT("share", lease->options.share));
+    lease->said_standby = lease->waited = true;
+    lease->options.on_standby(lease->options.data);
+}
 
-    (void)result;
-    if (failure && strcmp(failure->sqlstate, "55P03") == 0 && lease->state == LEASE_STANDBY) {
-        if (!lease->said_standby)
-            log_info("standing by: another relay owns the share",
-                     LOG_INT("share", lease->options.share));
-        lease->said_standby = true;
-        wait_for_lock(lease);
-        return;
-    }
-    if (!answered(lease, failure))
-        return;
+static void take_share(struct lease *lease)
+{
     lease->state = LEASE_TAKING;
     lease->said_standby = false;
     set_patience(lease, lease->options.term_us / 2 / US_PER_MS, lease->options.term_us / US_PER_MS);
@@ -204,12 +205,51 @@ static void on_locked(void *data, struct pg_result *result, const struct error *
     send(lease, &sql_relay_position_read, on_position);
 }
 
+static void on_tried(void *data, struct pg_result *result, const struct error *failure)
+{
+    struct lease *lease = data;
+
+    if (!answered(lease, failure))
+        return;
+    if (pg_bool(result, 0, 0)) {
+        take_share(lease);
+        return;
+    }
+    stand_by(lease);
+    loop_timer_arm_in(lease->look_timer, LOOK_PAUSE_US);
+}
+
+static void on_look_timer(void *data)
+{
+    struct lease *lease = data;
+
+    if (lease->state == LEASE_STANDBY)
+        wait_for_lock(lease);
+}
+
+static void on_locked(void *data, struct pg_result *result, const struct error *failure)
+{
+    struct lease *lease = data;
+
+    (void)result;
+    if (failure && strcmp(failure->sqlstate, "55P03") == 0 && lease->state == LEASE_STANDBY) {
+        stand_by(lease);
+        wait_for_lock(lease);
+        return;
+    }
+    if (answered(lease, failure))
+        take_share(lease);
+}
+
 /* The first wait is short, so that a standby says what it is. */
 static void wait_for_lock(struct lease *lease)
 {
-    set_patience(lease, lease->said_standby ? WAIT_MS : 100, 0);
+    bool waits = lease->options.can_publish(lease->options.data);
+
+    if (waits)
+        set_patience(lease, lease->waited ? WAIT_MS : 100, 0);
     begin_params(lease);
-    send(lease, &sql_relay_own, on_locked);
+    send(lease, waits ? &sql_relay_own : &sql_relay_own_try, waits ? on_locked : on_tried);
 }
 
 static void on_hello(void *data, struct pg_result *result, const struct error *failure)
@@ -246,6 +286,7 @@ void lease_start(struct lease *lease)
     char listen[64];
 
     lease->state = LEASE_ASKING;
+    lease->waited = false;
     pg_params_reset(&lease->params);
     send(lease, &sql_relay_planner, on_step);
     (void)snprintf(listen, sizeof(listen), "listen sagapost_outbox_%d", lease->options.share);
@@ -257,11 +298,17 @@ void lease_start(struct lease *lease)
 void lease_stop(struct lease *lease)
 {
     lease->state = LEASE_OFF;
+    loop_timer_disarm(lease->look_timer);
 }
 
 enum lease_state lease_state(const struct lease *lease)
 {
     return lease->state;
+}
+
+const struct lease_server *lease_server(const struct lease *lease)
+{
+    return &lease->server;
 }
 
 int64_t lease_epoch(const struct lease *lease)
@@ -272,11 +319,17 @@ int64_t lease_epoch(const struct lease *lease)
 int lease_create(struct lease **ret_lease, const struct lease_options *options, struct error *error)
 {
     struct lease *lease = calloc(1, sizeof(*lease));
+    int failed;
 
     if (!lease)
         return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "a lease");
     lease->options = *options;
     pg_params_init(&lease->params);
+    failed = loop_timer_create(options->loop, on_look_timer, lease, &lease->look_timer, error);
+    if (failed < 0) {
+        lease_destroy(lease);
+        return failed;
+    }
     *ret_lease = lease;
     return 0;
 }
@@ -285,6 +338,7 @@ void lease_destroy(struct lease *lease)
 {
     if (!lease)
         return;
+    loop_timer_destroy(lease->look_timer);
     snapshot_release(lease->at.position.t1);
     snapshot_release(lease->at.position.t2);
     pg_params_free(&lease->params);

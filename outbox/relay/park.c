@@ -282,6 +282,7 @@ void park_tick(struct park *park)
         return;
     lane_tick(park->lane);
     if (park_now_us(park) - park->used_us > LANE_IDLE_US && flow_rows(park->flow) == 0) {
+        fence_detach(park->options.fence, FENCE_PARKED);
         lane_destroy(park->lane);
         park->lane = NULL;
     }

@@ -17,6 +17,7 @@
 #define SAGAPOST_RELAY_PARK_H
 
 #include "outbox/pg/session.h"
+#include "outbox/relay/fence.h"
 #include "outbox/relay/lane.h"
 
 struct park;
@@ -25,6 +26,7 @@ struct park_options {
     struct loop *loop;
     struct pg_session *session;
     struct lane_options lane; /* flow and on_settled are ours */
+    struct fence *fence;      /* of the lane */
     const struct routes *routes;
     struct keys *held;
     struct stats *stats;

@@ -54,10 +54,12 @@ static bool open_lane(struct park *park)
 
     options.flow = park->flow;
     options.window = park->options.rows_max;
+    fence_hook(park->options.fence, FENCE_PARKED, &options);
     if (lane_create(&park->lane, &options, &error) < 0) {
         park_fail(park, &error);
         return false;
     }
+    fence_attach(park->options.fence, FENCE_PARKED, park->lane);
     lane_start(park->lane);
     return true;
 }
@@ -68,7 +70,7 @@ bool park_load(struct park *park)
     park->used_us = park_now_us(park);
     if (!park->lane && !open_lane(park))
         return false;
-    if (!lane_is_up(park->lane) || lane_is_blocked(park->lane))
+    if (!lane_is_open(park->lane) || lane_is_blocked(park->lane))
         return false;
     park->state = PARK_LOADING;
     park_set_due(park, PARK_NEVER);

@@ -148,6 +148,7 @@ void relay_on_leaves(void *data)
 void relay_forget(struct relay *relay)
 {
     lease_stop(relay->lease);
+    standby_stop(relay->standby);
     source_stop(relay->source);
     position_writer_stop(relay->writer);
     park_stop(relay->park);
@@ -166,7 +167,7 @@ void relay_begin_again(struct relay *relay, const struct error *why)
 {
     log_failure(LOG_LEVEL_WARN, "beginning again from the persisted position", why);
     relay_forget(relay);
-    lane_cut(relay->lane, "the share was given up");
+    fence_lower(relay->fence, "the share was given up");
     pg_session_reconnect(relay->session, why->message);
 }
 
@@ -217,6 +218,20 @@ void relay_ask_routes(struct relay *relay)
         return; /* the connection is gone */
 }
 
+bool relay_can_publish(void *data)
+{
+    const struct relay *relay = data;
+
+    return lane_is_up(relay->lane);
+}
+
+void relay_on_standby(void *data)
+{
+    struct relay *relay = data;
+
+    standby_start(relay->standby);
+}
+
 void relay_on_owner(void *data, const struct lease_position *at)
 {
     struct relay *relay = data;
@@ -225,6 +240,9 @@ void relay_on_owner(void *data, const struct lease_position *at)
              LOG_INT("epoch", at->epoch), LOG_STR("t1", at->position.t1->text),
              LOG_BOOL("window_open", at->position.t2 != NULL),
              LOG_INT("last_id", at->position.last_id));
+    standby_stop(relay->standby);
+    relay->proven_us = relay_now_us(relay);
+    fence_raise(relay->fence, lease_server(relay->lease));
     windows_start(relay->windows, &at->position);
     position_writer_start(relay->writer, at->place, at->epoch, at->last_id_ever);
     relay_ask_routes(relay);
@@ -253,6 +271,7 @@ void relay_on_down(void *data, struct pg_session *session, const struct error *w
     }
     relay->session_was_up = false;
     relay_forget(relay);
+    fence_lower(relay->fence, "the lock went with the connection to PostgreSQL");
     if (relay->state == RELAY_DRAINING || relay->state == RELAY_LEAVING)
         finish(relay, NULL); /* what is not persisted will be published again, by whoever owns the
                                 share next */

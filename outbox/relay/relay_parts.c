@@ -25,6 +25,8 @@ static struct lane_options lane_options(struct relay *relay, const char *name)
                 .key_file = settings->amqp_key_file,
                 .verify_peer = settings->amqp_verify,
                 .heartbeat_s = settings->amqp_heartbeat_s,
+                .heartbeat_max_s = fence_heartbeat_max_s(settings->lease_term_us),
+                .connect_timeout_max_us = fence_connect_max_us(settings->lease_term_us),
                 .connect_timeout_us = settings->connect_timeout_us,
                 .backoff_base_us = settings->backoff_base_us,
                 .backoff_cap_us = settings->backoff_cap_us,
@@ -95,10 +97,13 @@ static int create_readers(struct relay *relay, struct error *error)
 {
     const struct settings *settings = &relay->options.settings;
     struct lease_options lease = {
+        .loop = relay->options.loop,
         .session = relay->session,
         .share = settings->share,
         .relay = relay->name,
         .term_us = settings->lease_term_us,
+        .can_publish = relay_can_publish,
+        .on_standby = relay_on_standby,
         .on_owner = relay_on_owner,
         .on_failure = relay_on_failure,
         .data = relay,
@@ -120,6 +125,32 @@ static int create_readers(struct relay *relay, struct error *error)
 
     if (failed >= 0)
         failed = source_create(&relay->source, &source, error);
+    return failed;
+}
+
+static int create_fence(struct relay *relay, struct error *error)
+{
+    const struct settings *settings = &relay->options.settings;
+    struct standby_options standby = {
+        .loop = relay->options.loop,
+        .second = &relay->session_options,
+        .stats = &relay->stats,
+        .share = settings->share,
+        .term_us = settings->lease_term_us,
+    };
+    struct fence_options fence = {
+        .loop = relay->options.loop,
+        .session = relay->session,
+        .stats = &relay->stats,
+        .share = settings->share,
+        .term_us = settings->lease_term_us,
+        .on_failure = relay_on_failure,
+        .data = relay,
+    };
+    int failed = standby_create(&relay->standby, &standby, error);
+
+    if (failed >= 0)
+        failed = fence_create(&relay->fence, &fence, error);
     return failed;
 }
 
@@ -161,6 +192,7 @@ static struct park_options park_options(struct relay *relay)
         .loop = relay->options.loop,
         .session = relay->session,
         .lane = lane_options(relay, "parked"),
+        .fence = relay->fence,
         .routes = relay->routes,
         .held = relay->held,
         .stats = &relay->stats,
@@ -195,10 +227,14 @@ static int create_writers(struct relay *relay, struct error *error)
         .on_failure = relay_on_failure,
         .data = relay,
     };
-    int failed = lane_create(&relay->lane, &lane, error);
+    int failed;
 
-    if (failed >= 0)
+    fence_hook(relay->fence, FENCE_LOG, &lane);
+    failed = lane_create(&relay->lane, &lane, error);
+    if (failed >= 0) {
+        fence_attach(relay->fence, FENCE_LOG, relay->lane);
         failed = park_create(&relay->park, &park, error);
+    }
     if (failed >= 0)
         failed = position_writer_create(&relay->writer, &writer, error);
     return failed;
@@ -249,6 +285,8 @@ int relay_create(struct relay **ret_relay, const struct relay_options *options, 
     if (failed >= 0)
         failed = create_session(relay, error);
     if (failed >= 0)
+        failed = create_fence(relay, error);
+    if (failed >= 0)
         failed = create_readers(relay, error);
     if (failed >= 0)
         failed = create_keepers(relay, error);
@@ -291,6 +329,8 @@ void relay_destroy(struct relay *relay)
     source_destroy(relay->source);
     ring_destroy(relay->ring);
     lease_destroy(relay->lease);
+    standby_destroy(relay->standby);
+    fence_destroy(relay->fence);
     windows_destroy(relay->windows);
     flow_destroy(relay->flow);
     keys_destroy(relay->held);

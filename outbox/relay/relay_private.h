@@ -4,6 +4,7 @@
 #define SAGAPOST_RELAY_RELAY_PRIVATE_H
 
 #include "outbox/relay/chunk.h"
+#include "outbox/relay/fence.h"
 #include "outbox/relay/lane.h"
 #include "outbox/relay/lease.h"
 #include "outbox/relay/park.h"
@@ -11,6 +12,7 @@
 #include "outbox/relay/relay.h"
 #include "outbox/relay/ring.h"
 #include "outbox/relay/source.h"
+#include "outbox/relay/standby.h"
 #include "outbox/relay/wakeup.h"
 
 #define RELAY_NAME_BYTES 128
@@ -34,6 +36,8 @@ struct relay {
     struct pg_session_options session_options;
     struct pg_session *session;
     struct lease *lease;
+    struct standby *standby;
+    struct fence *fence;
     struct routes *routes;
     struct destinations *destinations;
     struct keys *held;
@@ -49,9 +53,10 @@ struct relay {
     struct loop_hook *hook;
     struct loop_timer *tick, *position_timer, *look_timer, *drain_timer;
     int64_t position_written_us, looked_us, checked_us;
-    int64_t asked_us; /* a sign of life was asked for then; 0: it came */
-    int64_t sequence; /* last id given out, as of the last sign of life */
-    uint32_t asides;  /* messages set aside since the last tick */
+    int64_t asked_us;  /* a sign of life was asked for then; 0: it came */
+    int64_t proven_us; /* the last one that came was asked for then */
+    int64_t sequence;  /* last id given out, as of the last sign of life */
+    uint32_t asides;   /* messages set aside since the last tick */
     bool session_was_up, stalled, position_wanted;
 };
 
@@ -73,6 +78,8 @@ void relay_on_settled(void *data, const struct flow_item *item);
 void relay_on_written(void *data, uint32_t rows_aside);
 void relay_on_leaves(void *data);
 void relay_on_loaded(void *data);
+bool relay_can_publish(void *data);
+void relay_on_standby(void *data);
 void relay_on_owner(void *data, const struct lease_position *at);
 void relay_on_failure(void *data, const struct error *failure);
 void relay_on_up(void *data, struct pg_session *session);

@@ -13,28 +13,37 @@ static void on_sign_of_life(void *data, struct pg_result *result, const struct e
 {
     struct relay *relay = data;
 
-    relay->asked_us = 0;
-    if (!failure)
+    if (!failure && relay->asked_us) {
+        relay->proven_us = relay->asked_us;
         relay->sequence = pg_int(result, 0, POLL_LAST_ID);
+    }
+    relay->asked_us = 0;
 }
 
-/* The lock is ours as long as the server answers on its connection. One that does not may have
- * given it to another relay. */
+/* The lock is ours as long as the server answers on its connection. One that does not answer for a
+ * term may have given it to another relay, which ends our connection if it can; and so may one that
+ * would have, had this process not stood still for so long. */
 static void prove_lease(struct relay *relay)
 {
-    int64_t term_us = relay->options.settings.lease_term_us;
+    int64_t unproven_us = relay_now_us(relay) - relay->proven_us;
     struct error error = {0};
 
-    if (!relay->asked_us) {
+    if (unproven_us > relay->options.settings.lease_term_us) {
+        log_error("the lock was not proven for longer than lease-term: publishing nothing more",
+                  LOG_INT("share", relay->options.settings.share),
+                  LOG_INT("unproven_ms", unproven_us / US_PER_MS),
+                  LOG_BOOL("postgres_was_asked", relay->asked_us != 0),
+                  LOG_INT("in_flight", lane_in_flight(relay->lane)));
+        error_set(&error, ERROR_TIMEOUT, RETRY_RECONNECT, "%s",
+                  relay->asked_us ? "PostgreSQL did not answer within lease-term"
+                                  : "this process stood still for longer than lease-term");
+        relay_begin_again(relay, &error);
+    } else if (!relay->asked_us) {
         relay->asked_us = relay_now_us(relay);
         if (pg_session_send(relay->session, &sql_relay_poll, NULL, on_sign_of_life, relay, &error) <
                 0 ||
             pg_session_sync(relay->session, NULL, NULL, &error) < 0)
             relay->asked_us = 0;
-    } else if (relay_now_us(relay) - relay->asked_us > term_us) {
-        error_set(&error, ERROR_TIMEOUT, RETRY_RECONNECT,
-                  "PostgreSQL did not answer within lease-term");
-        relay_begin_again(relay, &error);
     }
 }
 
@@ -64,9 +73,10 @@ void relay_on_tick(void *data)
     tell_of_other_asides(relay);
     lane_tick(relay->lane);
     park_tick(relay->park);
-    if (!relay_owns(relay))
-        return;
-    prove_lease(relay);
+    if (lease_state(relay->lease) == LEASE_OWNER) {
+        prove_lease(relay);
+        fence_tick(relay->fence);
+    }
     if (!relay_owns(relay) ||
         relay_now_us(relay) - relay->checked_us < settings->fallback_interval_us)
         return;
@@ -138,6 +148,9 @@ bool relay_is_ready(const struct relay *relay, struct buffer *ret_reasons)
         ready = false;
     } else if (lane_is_blocked(relay->lane)) {
         buffer_append_text(ret_reasons, "rabbitmq: it blocks publishers\n");
+        ready = false;
+    } else if (relay_owns(relay) && !lane_is_open(relay->lane)) {
+        buffer_append_text(ret_reasons, "rabbitmq: the share's fence is not ours yet\n");
         ready = false;
     }
     return ready;
