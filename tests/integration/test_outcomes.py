@@ -259,6 +259,51 @@ def test_a_silent_queue_stops_nobody_else(place, daemons):
     daemon.wait_log("messages are confirmed there again")
 
 
+def test_a_slow_queue_gets_a_quarter_of_the_window(place, daemons):
+    """With a quarter of the window waiting for their confirms, what follows is set aside without being sent."""
+    alive = Queue(place, "alive")
+    slow = Queue(place, "slow")
+    daemon = daemons("outbox-relay", *PATIENT, "--silent-after", "8s", "--window", 400).wait_ready()
+    publish(place, "slow", 0)
+    assert arrived(slow, 1) == [0]
+    with Suspended(place, "slow"):
+        fill(place, "slow", 100, first=1)
+        wait_until(lambda: daemon.metric("sagapost_outbox_in_flight") == 100, 30, "a quarter is in flight")
+        sent = []
+
+        def some_is_set_aside():
+            sent.append(len(sent) + 101)
+            publish(place, "slow", sent[-1])
+            publish(place, "alive", sent[-1])
+            alive.numbers(1)
+            return "it was not sent" in daemon.log()
+
+        wait_until(some_is_set_aside, 30, daemon.log)
+        assert "is confirmed that goes there" not in daemon.log() and losses(daemon) == 0
+        wait_until(lambda: daemon.metric("sagapost_outbox_in_flight") == 99 + len(sent), 30, "the last was not sent")
+    assert sorted(arrived(slow, 100 + len(sent))) == [*range(1, 101), *sent]
+    wait_parked(place, {})
+
+
+def test_two_silent_queues_that_fill_the_window(place, daemons):
+    """None of those in flight is confirmed, so none is known to be worse than another: after a second connection all are given up."""
+    alive = Queue(place, "alive", arguments={"x-queue-type": "quorum"})
+    dead = [Queue(place, name, arguments={"x-queue-type": "quorum"}) for name in ("dead1", "dead2")]
+    daemon = daemons("outbox-relay", *PATIENT, "--silent-after", "300ms", "--confirm-timeout", "1s", "--window", 20).wait_ready()
+    publish(place, "alive", 0)
+    assert arrived(alive, 1) == [0]
+    wait_settled(place, 1)
+    with Suspended(place, "dead1"), Suspended(place, "dead2"):
+        place.sql(
+            "insert into outbox.message (type, payload) select case when n > 60 then 'alive' else 'dead' || n % 2 + 1 end, json_build_object('n', n)"
+            " from generate_series(1, 100) n"
+        )
+        assert arrived(alive, 40) == list(range(61, 101))
+        assert "no confirm within confirm-timeout" in daemon.log()
+    assert sorted(arrived(dead[0], 30) + arrived(dead[1], 30)) == list(range(1, 61))
+    wait_parked(place, {})
+
+
 def test_a_silent_queue_with_nobody_else_is_waited_for(place, daemons):
     """Where nothing else has to go on, a broker that takes its time sets nothing aside."""
     queue = Queue(place, "order", arguments={"x-queue-type": "quorum"})
