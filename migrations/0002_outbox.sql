@@ -268,7 +268,7 @@ create table outbox.parked (
     mandatory       boolean not null,
     state           text not null check (state in ('waiting', 'parked', 'behind')),
     -- waiting: tried again at next_attempt_at. parked: a person must decide. behind: waits for an earlier message of its key.
-    reason          text not null, -- nacked | returned | no_exchange | refused | too_large | uncarriable | behind
+    reason          text not null, -- nacked | returned | no_exchange | unconfirmed | refused | too_large | uncarriable | behind
     detail          text,
     attempts        integer not null default 0,
     parked_at       timestamptz not null default clock_timestamp(),

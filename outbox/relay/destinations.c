@@ -1,5 +1,5 @@
 #include "outbox/relay/destinations.h"
-#include "outbox/relay/keys.h"
+#include "outbox/relay/envelope.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -59,11 +59,10 @@ static bool is_for(const struct destination *destination, struct broker_text exc
 static uint16_t *find(struct destinations *destinations, struct broker_text exchange,
                       const struct broker_text *routing_key)
 {
-    uint64_t hash = key_hash(exchange.text, exchange.bytes);
+    static const struct broker_text none = {"", 0};
+    uint64_t hash = envelope_fingerprint(none, exchange, routing_key ? *routing_key : none);
 
-    if (routing_key)
-        hash = hash * 0x9e3779b97f4a7c15u + key_hash(routing_key->text, routing_key->bytes);
-    for (size_t i = (hash ^ hash >> 32) % INDEX_SIZE;; i = (i + 1) % INDEX_SIZE)
+    for (size_t i = hash % INDEX_SIZE;; i = (i + 1) % INDEX_SIZE)
         if (!destinations->index[i] ||
             is_for(destinations->list[destinations->index[i]], exchange, routing_key))
             return &destinations->index[i];
