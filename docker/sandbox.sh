@@ -103,7 +103,7 @@ postgres_start() {
         } >"$dir/postgresql.conf.added"
         as_user postgres tee -a "$dir/postgres/data/postgresql.conf" <"$dir/postgresql.conf.added" >/dev/null
     fi
-    as_user postgres "$bin/pg_ctl" -D "$dir/postgres/data" -l "$dir/postgres/log" -w -t 60 start \
+    as_user postgres "$bin/pg_ctl" -D "$dir/postgres/data" -l "$dir/postgres/log" -w -t 180 start \
         </dev/null >"$dir/pg_ctl.log" 2>&1 || fail "PostgreSQL did not start: see $dir/postgres/log"
 }
 
@@ -122,7 +122,7 @@ postgres_copy() {
 
 postgres_stop() { # $1: fast, or immediate
     alive "$dir/postgres/data/postmaster.pid" || return 0
-    as_user postgres "$(newest_postgres)/pg_ctl" -D "$dir/postgres/data" -m "$1" -w -t 60 stop \
+    as_user postgres "$(newest_postgres)/pg_ctl" -D "$dir/postgres/data" -m "$1" -w -t 180 stop \
         </dev/null >"$dir/pg_ctl.log" 2>&1 || fail "PostgreSQL did not stop: see $dir/postgres/log"
 }
 

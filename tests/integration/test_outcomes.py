@@ -6,9 +6,9 @@ import re
 import time
 
 import pytest
-from test_relay import PATIENT, Queue, parked, publish, wait_parked, wait_settled
 
 from harness.closer import Closer
+from harness.queue import PATIENT, Queue, parked, publish, wait_parked, wait_settled
 from harness.wait import wait_until
 
 MANY = 2000  # as many as the window
