@@ -554,6 +554,47 @@ select p.share, p.relay, p.epoch, p.updated_at, p.t2 is not null as window_open,
                   and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())) as owned
   from outbox.position as p;
 
+-- Coming over from Debezium -----------------------------------------------------------------------------------------------------------
+
+-- The outbox table of Debezium's event router, for services that write one: INSERT publishes, the DELETE that such services send after it, in the
+-- same transaction, finds its row and does nothing. What an earlier transaction published is not seen here any more.
+-- The order by key is per aggregate, as there: an order's messages do not wait for those of a customer of the same number.
+create view outbox.debezium as
+select m.message_id as id, m.headers ->> 'aggregatetype' as aggregatetype, m.headers ->> 'aggregateid' as aggregateid, m.type, m.payload
+  from outbox.message as m
+ where m.xid = pg_catalog.pg_current_xact_id_if_assigned() and m.headers ? 'aggregatetype';
+
+create function outbox.debezium_insert() returns trigger
+    language plpgsql
+as $$
+begin
+    if new.aggregatetype is null or new.aggregateid is null then
+        raise exception using errcode = 'not_null_violation', schema = 'outbox', table = 'debezium',
+                              column = case when new.aggregatetype is null then 'aggregatetype' else 'aggregateid' end,
+                              message = 'outbox.debezium: aggregatetype and aggregateid must not be null';
+    end if;
+    new.id := coalesce(new.id, outbox.uuid_v7());
+    insert into outbox.message (message_id, type, key, headers, payload)
+    values (new.id, new.type, new.aggregatetype || '/' || new.aggregateid,
+            pg_catalog.jsonb_build_object('aggregatetype', new.aggregatetype, 'aggregateid', new.aggregateid), new.payload);
+    return new;
+end
+$$;
+
+create function outbox.debezium_change() returns trigger
+    language plpgsql
+as $$
+begin
+    if tg_op = 'UPDATE' then -- without this the view would write through
+        raise exception using errcode = 'object_not_in_prerequisite_state', message = 'outbox.debezium: a message is not changed once it is written';
+    end if;
+    return old; -- counted as deleted; the log keeps it
+end
+$$;
+
+create trigger debezium_insert instead of insert on outbox.debezium for each row execute function outbox.debezium_insert();
+create trigger debezium_change instead of update or delete on outbox.debezium for each row execute function outbox.debezium_change();
+
 -- Who may what ----------------------------------------------------------------------------------------------------------------------
 
 revoke all on all functions in schema outbox from public;
@@ -569,6 +610,8 @@ grant execute on function
     outbox.publish_bytes(text, bytea, text, text, text, text, jsonb, uuid, boolean, boolean, text, text),
     outbox.headers_problem(jsonb)
    to sagapost_writer, sagapost_worker;
+
+grant select, insert, delete on outbox.debezium to sagapost_writer;
 
 -- The relay. It ends a silent predecessor's connection too, for which all relays of a database log in as one role.
 grant select on outbox.message, outbox.message_id_seq to sagapost_relay;

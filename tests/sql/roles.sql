@@ -22,6 +22,7 @@ insert into wanted values
     ('sagapost_writer', '{outbox.migration}', 'SELECT'),
     ('sagapost_writer', '{outbox.message}', 'INSERT SELECT'),
     ('sagapost_writer', '{outbox.message_id_seq}', 'USAGE'),
+    ('sagapost_writer', '{outbox.debezium}', 'DELETE INSERT SELECT'),
     ('sagapost_worker', '{outbox.migration, inbox.setting, inbox.period}', 'SELECT'),
     ('sagapost_worker', '{outbox.message}', 'INSERT SELECT'),
     ('sagapost_worker', '{inbox.seen, inbox.seen_untimed}', 'INSERT'),
