@@ -129,6 +129,9 @@ void lane_on_entry_settled(void *data, const struct confirm_entry *entry)
     struct lane *lane = data;
     struct flow_item *item;
 
+    /* Every message sent is counted once: confirmed, returned, nacked, or this. */
+    if (entry->item == FLOW_NONE || entry->outcome == CONFIRM_UNKNOWN)
+        metric_add(lane->options.stats->unknown, 1);
     if (entry->item == FLOW_NONE)
         return; /* of rows that were forgotten with the connection to PostgreSQL */
     if (entry->outcome == CONFIRM_UNKNOWN) {

@@ -124,8 +124,7 @@ void lane_settle_lost(struct lane *lane, const struct confirm_entry *entry)
         lane_settle_too_large(lane, entry->item);
     else if (lane->alone_is_guilty)
         settle_guilty(lane, entry->item);
-    else
-        metric_add(lane->options.stats->unknown, 1); /* flow_lost follows */
+    /* else flow_lost follows */
 }
 
 void lane_on_down(void *data, struct broker *broker, const struct error *why, bool channel_only)

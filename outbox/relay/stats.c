@@ -26,7 +26,9 @@ static const struct {
     STAT(returned, COUNTER, "returned_total", "messages that no queue took"),
     STAT(nacked, COUNTER, "nacked_total", "messages that the broker refused"),
     STAT(unknown, COUNTER, "unknown_total",
-         "messages whose confirm was lost with the channel; they are sent again"),
+         "messages whose confirm was lost with a connection; they are sent again, or set aside "
+         "where "
+         "the broker closed the channel over them"),
     STAT(set_aside, COUNTER, "set_aside_total", "messages moved to outbox.parked"),
     STAT(settled_aside, COUNTER, "parked_confirmed_total",
          "messages of outbox.parked that the broker confirmed after all"),
