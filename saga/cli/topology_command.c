@@ -129,7 +129,7 @@ static void said(struct visit_state *state, const char *kind, const char *name, 
 /* Whether they were there is asked before they are declared: afterwards they all are. */
 static int declare_base(struct visit_state *state, struct broker *broker)
 {
-    bool existed[TOPOLOGY_EXCHANGE_COUNT], queue_existed;
+    bool existed[TOPOLOGY_EXCHANGE_COUNT] = {0}, queue_existed = false;
     struct error *error = &state->error;
     for (int i = 0; i < TOPOLOGY_EXCHANGE_COUNT; i++) {
         int rc = broker_exchange_exists(broker, topology_exchanges[i].name, &existed[i], error);
@@ -152,7 +152,7 @@ static int declare_orchestrator(struct visit_state *state, struct broker *broker
     const char *name = state->wanted->orchestrator;
     char queue[TOPOLOGY_QUEUE_BYTES];
     struct error *error = &state->error;
-    bool existed;
+    bool existed = false;
     int rc = topology_reply_queue(name, queue, error);
     if (rc == 0)
         rc = broker_queue_exists(broker, queue, &existed, NULL, NULL, error);
@@ -167,7 +167,7 @@ static int declare_participant(struct visit_state *state, struct broker *broker,
 {
     char queue[TOPOLOGY_QUEUE_BYTES], binding[TOPOLOGY_QUEUE_BYTES];
     struct error *error = &state->error;
-    bool existed;
+    bool existed = false;
     int rc = topology_command_queue(name, queue, error);
     if (rc == 0)
         rc = broker_queue_exists(broker, queue, &existed, NULL, NULL, error);
