@@ -1,0 +1,48 @@
+"""`sagapost outbox parked ...` with a relay that answers: exit statuses and what is said."""
+
+import json
+import threading
+import uuid
+
+from harness.wait import wait_until
+
+
+def park(place, count, key):
+    """Messages for a queue that is not there: the first is parked, the others wait behind it. Their ids, in order."""
+    ids = [place.value("select outbox.publish('nowhere', '{}', key => %s)::text", (key,)) for _ in range(count)]
+    wait_until(lambda: place.value("select count(*) from outbox.parked where key = %s and state in ('parked', 'behind')", (key,)) == count, 30, "parked")
+    return ids
+
+
+def test_discard_requeue_and_refusals(place, daemons):
+    daemons("outbox-relay", "--unroutable-grace", "0ms", "--fallback-interval", "200ms").wait_ready()
+    first, second, _ = park(place, 3, "a")
+    other, *_ = park(place, 1, "b")
+    assert {row["message_id"] for row in json.loads(place.sagapost("outbox", "parked", "list", "--json", "--state", "parked"))} == {first, other}
+    assert "behind" in place.sagapost("outbox", "parked", "requeue", second, "--wait", "30s", expect=4)
+    place.sagapost("outbox", "parked", "discard", second, "--wait", "30s", "--reason", "a test")
+    assert place.value("select answer from outbox.intent order by id desc limit 1") == "discarded"
+    assert second in place.sagapost("outbox", "parked", "show", second, expect=3)
+
+    place.channel().queue_declare("nowhere")
+    assert "done" in place.sagapost("outbox", "parked", "requeue", first, other, "--wait", "30s", "--reason", "the queue is there")
+    wait_until(lambda: place.value("select count(*) from outbox.parked") == 0, 30, "all were published")
+    assert place.channel().queue_declare("nowhere", passive=True).method.message_count == 3
+    assert "no message" in place.sagapost("outbox", "parked", "discard", str(uuid.uuid4()), expect=3)
+
+
+def test_an_intent_that_the_relay_refuses(place, daemons):
+    """Two people want the same: the second is told that it is gone."""
+    relay = daemons("outbox-relay", "--unroutable-grace", "0ms", "--fallback-interval", "200ms").wait_ready()
+    [message] = park(place, 1, "a")
+    relay.terminate()
+    place.sql("select outbox.discard(%s)", (message,))
+    said = []
+    waiting = threading.Thread(
+        target=lambda: said.append(place.sagapost("outbox", "parked", "discard", message, "--wait", "1min", expect=4)), daemon=True
+    )
+    waiting.start()
+    wait_until(lambda: place.value("select count(*) from outbox.intent") == 2, 30, "both have asked")
+    daemons("outbox-relay").wait_ready()
+    waiting.join(60)
+    assert said == ["sagapost: the relay refused: it is not parked any more\n"]
