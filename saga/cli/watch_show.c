@@ -224,7 +224,8 @@ static void put(struct buffer *out, bool json, const char *name, double number)
 static void put_share(const struct watch_series *series, int which, bool json, struct buffer *out)
 {
     const struct watch_share *share = &series->now->shares[which];
-    put(out, json, "owned", share->owned);
+    buffer_append_format(out, json ? ", \"owned\": %s" : " owned=%s",
+                         share->owned ? "true" : "false");
     put(out, json, "epoch", (double)share->epoch);
     put(out, json, "ids_per_second", share_rate(series->before, series->now, which));
     put(out, json, "backlog_rows", (double)share->backlog_rows);

@@ -179,11 +179,11 @@ def test_lines_and_json_in_a_pipe(place, daemons):
     publish(place, 10)
     publish(place, 2, "nowhere")
     wait_until(lambda: place.value("select count(*) from outbox.parked where state = 'parked'") == 2, 30, "parked")
-    assert lines(place, wanted=lambda line: " share=0 owned=1 " in line and " ids_per_second=" in line and " parked=2 " in line)
+    assert lines(place, wanted=lambda line: " share=0 owned=true " in line and " ids_per_second=" in line and " parked=2 " in line)
     assert lines(place, wanted=lambda line: " state=parked reason=returned rows=2\n" in line)
     assert lines(place, "--relay", f"localhost:{relay.port}", wanted=lambda line: f" relay=localhost:{relay.port} " in line and " window_limit=2000" in line)
     seen = json.loads(lines(place, "--json", "--relay", f":{relay.port}", wanted=lambda line: '"published_per_second": 0' in line))
-    assert seen["shares"][0]["owned"] == 1 and seen["relay"]["in_flight"] == 0
+    assert seen["shares"][0]["owned"] is True and seen["relay"]["in_flight"] == 0
     assert [(row["state"], row["reason"], row["rows"]) for row in seen["parked"]] == [("parked", "returned", 2)]
 
 

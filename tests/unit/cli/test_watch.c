@@ -204,7 +204,8 @@ static void lines(void **state)
     struct fixture *fixture = *state;
     watch_show_lines(&fixture->series, &fixture->text);
     const char *text = buffer_text(&fixture->text);
-    has(text, "ts=1970-01-01T00:00:00Z share=0 owned=1 epoch=3 ids_per_second=150 backlog_rows=17");
+    has(text,
+        "ts=1970-01-01T00:00:00Z share=0 owned=true epoch=3 ids_per_second=150 backlog_rows=17");
     has(text, "state=parked reason=returned rows=3\n");
     has(text, "relay=127.0.0.1:9 read_per_second=0");
     has(text, " confirmed_per_second=42 ");
