@@ -37,6 +37,33 @@ end
 $$;
 comment on function saga.intend is 'Records what is wanted of a running saga for saga-worker to apply; returns the id of its row in saga.intent.';
 
+-- The same of many at once, each at the revision at which it was seen: a row for each that was recorded; not for those that have ended
+-- meanwhile or have no such step.
+create function saga.intend_many(sagas uuid[], revisions bigint[], verb text, step text default null, argument jsonb default '{}',
+                                 reason text default null) returns table (saga uuid, intent bigint)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if octet_length(intend_many.reason) > 400 then
+        raise exception 'the reason has % bytes, allowed are 400', octet_length(intend_many.reason) using errcode = 'SG403';
+    end if;
+    return query
+        insert into saga.intent (saga_id, verb, step, argument, reason, expected_revision)
+        select i.id, intend_many.verb, intend_many.step, coalesce(intend_many.argument, '{}'), intend_many.reason, w.revision
+          from unnest(sagas, revisions) as w (saga, revision)
+          join saga.instance i on i.id = w.saga
+         where intend_many.step is null
+            or exists (select from saga.definition_step s where s.definition_id = i.definition_id and s.name = intend_many.step
+                       and (intend_many.verb <> 'signal' or s.via = 'signal'))
+         order by i.id
+        on conflict do nothing
+        returning saga_id, id;
+    perform pg_notify('saga_intent', '');
+end
+$$;
+comment on function saga.intend_many is 'Records what is wanted of many running sagas for saga-worker to apply; a row for each that was recorded.';
+
 -- The same by name. Each returns `recorded`: whether it was applied, and why not, stands in saga.intent.
 create function saga.cancel(saga uuid, reason text default null, expected_revision bigint default null) returns text
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -32,8 +32,8 @@ grant execute on function
 
 -- Operators look at everything and say what they want.
 grant execute on function
-    saga.intend(uuid, text, text, jsonb, text, bigint), saga.cancel(uuid, text, bigint), saga.pause(uuid, text, bigint),
-    saga.resume(uuid, text, bigint), saga.retry(uuid, text, text, bigint), saga.skip(uuid, text, text, bigint),
+    saga.intend(uuid, text, text, jsonb, text, bigint), saga.intend_many(uuid[], bigint[], text, text, jsonb, text),
+    saga.cancel(uuid, text, bigint), saga.pause(uuid, text, bigint), saga.resume(uuid, text, bigint), saga.retry(uuid, text, text, bigint), saga.skip(uuid, text, text, bigint),
     saga.mark_undone(uuid, text, text, bigint), saga.abandon(uuid, text, bigint), saga.signal(uuid, text, jsonb, text),
     saga.require_step(text), saga.timestamp_of(bigint)
     to sagapost_operator;

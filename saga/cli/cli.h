@@ -59,5 +59,9 @@ enum cli_exit saga_retry_command(struct cli *cli, struct error *error);
 enum cli_exit saga_cancel_command(struct cli *cli, struct error *error);
 enum cli_exit saga_pause_command(struct cli *cli, struct error *error);
 enum cli_exit saga_resume_command(struct cli *cli, struct error *error);
+enum cli_exit saga_skip_command(struct cli *cli, struct error *error);
+enum cli_exit saga_mark_undone_command(struct cli *cli, struct error *error);
+enum cli_exit saga_abandon_command(struct cli *cli, struct error *error);
+enum cli_exit saga_signal_command(struct cli *cli, struct error *error);
 
 #endif

@@ -11,15 +11,27 @@ static const struct setting cli_settings[] = {
     {"parts", SETTING_TEXT, "outbox,inbox,participant,saga", 0, 0, 0,
      "migrate: which parts this database has", NULL},
     {"to", SETTING_COUNT, "0", 0, 9999, 0, "migrate: the number to stop at; 0: the newest", NULL},
-    {"state", SETTING_TEXT, NULL, 0, 0, 0, "list: only these states, separated by commas", NULL},
+    {"state", SETTING_TEXT, NULL, 0, 0, 0,
+     "lists and changes of many: only these states, separated by commas", NULL},
     {"type", SETTING_TEXT, NULL, 0, 0, 0, "outbox parked list: only messages of this type", NULL},
-    {"key", SETTING_TEXT, NULL, 0, 0, 0, "list: only this key", NULL},
+    {"key", SETTING_TEXT, NULL, 0, 0, 0, "lists and changes of many: only this key", NULL},
     {"definition", SETTING_TEXT, NULL, 0, 0, 0, "saga: only this definition", NULL},
     {"definition-version", SETTING_COUNT, "0", 0, INT32_MAX, 0,
      "saga graph: which version; 0: the newest", NULL},
-    {"limit", SETTING_COUNT, "50", 1, 1000000, 0, "list: how many at most", NULL},
+    {"limit", SETTING_COUNT, "50", 1, 1000000, 0,
+     "list: how many at most; changes of many: all, unless it is given", NULL},
     {"same-xids", SETTING_BOOL, "off", 0, 0, 0,
      "outbox rebase: the transaction ids stayed the same, as after pg_upgrade", NULL},
+    {"all", SETTING_BOOL, "off", 0, 0, 0, "changes of many: every running saga", NULL},
+    {"step", SETTING_TEXT, NULL, 0, 0, 0, "changes: of this step", NULL},
+    {"dry-run", SETTING_BOOL, "off", 0, 0, 0, "changes: only say what would become of them", NULL},
+    {"rate", SETTING_COUNT, "0", 0, 1000000, 0,
+     "changes of many: how many sagas a second at most; 0: no limit", NULL},
+    {"revision", SETTING_COUNT, "0", 0, INT64_MAX, 0,
+     "changes of one: refused when the saga has changed since this revision", NULL},
+    {"payload", SETTING_TEXT, "{}", 0, 0, 0, "saga signal: what the signal brings, JSON", NULL},
+    {"signal-id", SETTING_TEXT, NULL, 0, 0, 0,
+     "saga signal: given again with the same id it changes nothing", NULL},
     {"reason", SETTING_TEXT, NULL, 0, 0, 0, "changes: why, for the audit", NULL},
     {"wait", SETTING_MILLIS, "5s", 0, 3600000, 0,
      "changes: how long to wait for the daemon's answer", NULL},
@@ -95,10 +107,24 @@ static const struct command commands[] = {
      1,
      saga_graph_command,
      "the definition as a mermaid graph"},
-    {{"saga", "retry"}, "SAGA [STEP]", 1, 2, saga_retry_command, "try what is stuck again"},
-    {{"saga", "cancel"}, "SAGA", 1, 1, saga_cancel_command, "abort it and undo what it did"},
-    {{"saga", "pause"}, "SAGA", 1, 1, saga_pause_command, "send no further command"},
-    {{"saga", "resume"}, "SAGA", 1, 1, saga_resume_command, "go on"},
+    {{"saga", "retry"}, "[SAGA [STEP]]", 0, 2, saga_retry_command, "try what is stuck again"},
+    {{"saga", "skip"}, "[SAGA STEP]", 0, 2, saga_skip_command, "go on without a step"},
+    {{"saga", "mark-undone"},
+     "[SAGA STEP]",
+     0,
+     2,
+     saga_mark_undone_command,
+     "a person has undone it by hand"},
+    {{"saga", "cancel"}, "[SAGA]", 0, 1, saga_cancel_command, "abort it and undo what it did"},
+    {{"saga", "pause"}, "[SAGA]", 0, 1, saga_pause_command, "send no further command"},
+    {{"saga", "resume"}, "[SAGA]", 0, 1, saga_resume_command, "go on"},
+    {{"saga", "signal"}, "[SAGA STEP]", 0, 2, saga_signal_command, "give a step its signal"},
+    {{"saga", "abandon"},
+     "[SAGA]",
+     0,
+     1,
+     saga_abandon_command,
+     "close it as it is; nothing is undone"},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -211,7 +237,7 @@ int main(int argc, char **argv)
             puts("sagapost " SAGAPOST_VERSION);
             status = CLI_DONE;
         } else if (config_wants_help(cli.config)) {
-            char usage[4096];
+            char usage[8192];
             usage_write(usage, sizeof usage);
             config_print_help(cli.config, stdout, usage);
             status = CLI_DONE;

@@ -71,15 +71,30 @@ void output_bool(struct output *output, bool value)
     cell_add(output, CELL_BOOL, value ? "yes" : "no", value);
 }
 
-void output_time(struct output *output, int64_t unix_us)
+void output_time_text(int64_t unix_us, char out[OUTPUT_TIME_BYTES])
 {
-    char stamp[48], whole[64];
+    char stamp[48];
     time_t seconds = (time_t)(unix_us / US_PER_S);
     struct tm parts;
     gmtime_r(&seconds, &parts);
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &parts);
-    snprintf(whole, sizeof whole, "%s.%03dZ", stamp, (int)(unix_us % US_PER_S / US_PER_MS));
-    cell_add(output, CELL_TEXT, whole, 0);
+    snprintf(out, OUTPUT_TIME_BYTES, "%s.%03dZ", stamp, (int)(unix_us % US_PER_S / US_PER_MS));
+}
+
+void output_time(struct output *output, int64_t unix_us)
+{
+    char stamp[OUTPUT_TIME_BYTES];
+    output_time_text(unix_us, stamp);
+    cell_add(output, CELL_TEXT, stamp, 0);
+}
+
+void output_json_string(struct buffer *out, const char *text)
+{
+    struct json_object *string = json_object_new_string(text);
+    if (string == NULL)
+        out_of_memory();
+    buffer_append_text(out, json_object_to_json_string(string));
+    json_object_put(string);
 }
 
 void output_json(struct output *output, const char *json)

@@ -20,6 +20,11 @@ void output_integer(struct output *output, int64_t value);
 void output_bool(struct output *output, bool value);
 void output_time(struct output *output, int64_t unix_us);  /* ISO 8601, UTC */
 void output_json(struct output *output, const char *json); /* a value that is JSON already */
+
+#define OUTPUT_TIME_BYTES 64
+void output_time_text(int64_t unix_us, char out[OUTPUT_TIME_BYTES]); /* as output_time */
+void output_json_string(struct buffer *out, const char *text);       /* with its quotes */
+
 /* Prints and frees. `when_empty` is said to people in place of an empty table. */
 void output_end(struct output *output, const char *when_empty);
 

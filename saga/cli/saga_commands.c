@@ -1,8 +1,7 @@
-/* `sagapost saga ...`: what sagas there are, what happened to one, and what can be done about it.
- */
-#include "saga/cli/cli.h"
-#include "saga/cli/intent.h"
+/* `sagapost saga list`, `timeline`, `graph`: what sagas there are, and what happened to one.
+ * saga_show.c shows one, saga_change.c changes them. */
 #include "saga/cli/output.h"
+#include "saga/cli/saga_find.h"
 #include "saga/cli/sql.h"
 #include <string.h>
 
@@ -23,9 +22,7 @@ enum cli_exit saga_list_command(struct cli *cli, struct error *error)
     return status;
 }
 
-/* The word is a saga's id, or the key it was started with (--definition where two definitions have
- * that key). */
-static enum cli_exit saga_find(struct cli *cli, struct uuid *ret_id, struct error *error)
+enum cli_exit saga_find(struct cli *cli, struct uuid *ret_id, struct error *error)
 {
     struct pg_params params __attribute__((cleanup(pg_params_free)));
     struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
@@ -52,41 +49,13 @@ static enum cli_exit saga_find(struct cli *cli, struct uuid *ret_id, struct erro
     return CLI_DONE;
 }
 
-static enum cli_exit saga_query(struct cli *cli, const struct pg_statement *statement,
-                                const struct uuid *id, struct pg_result **ret_rows,
-                                struct error *error)
+enum cli_exit saga_query(struct cli *cli, const struct pg_statement *statement,
+                         const struct uuid *id, struct pg_result **ret_rows, struct error *error)
 {
     struct pg_params params __attribute__((cleanup(pg_params_free)));
     pg_params_init(&params);
     pg_params_uuid(&params, id);
     return cli_query(cli, statement, &params, ret_rows, error);
-}
-
-enum cli_exit saga_show_command(struct cli *cli, struct error *error)
-{
-    struct pg_result *saga __attribute__((cleanup(pg_result_freep))) = NULL;
-    struct pg_result *steps __attribute__((cleanup(pg_result_freep))) = NULL;
-    struct uuid id;
-    enum cli_exit status = saga_find(cli, &id, error);
-    if (status == CLI_DONE)
-        status = saga_query(cli, &sql_cli_saga_show, &id, &saga, error);
-    if (status == CLI_DONE)
-        status = saga_query(cli, &sql_cli_saga_steps, &id, &steps, error);
-    if (status != CLI_DONE)
-        return status;
-    if (pg_result_rows(saga) == 0) {
-        error_set(error, ERROR_NOT_FOUND, RETRY_POISON,
-                  "saga \"%s\" is no longer kept: only its key is", cli->words[0]);
-        return CLI_NOT_FOUND;
-    }
-    if (cli->json)
-        fputs("{\"saga\": ", cli->out);
-    output_record(cli, saga);
-    fputs(cli->json ? ", \"steps\": " : "\nsteps\n", cli->out);
-    output_result(cli, steps, "no steps");
-    if (cli->json)
-        fputs("}\n", cli->out);
-    return CLI_DONE;
 }
 
 enum cli_exit saga_timeline_command(struct cli *cli, struct error *error)
@@ -123,58 +92,4 @@ enum cli_exit saga_graph_command(struct cli *cli, struct error *error)
     else
         fprintf(cli->out, "%s\n", pg_text(rows, 0, 0));
     return CLI_DONE;
-}
-
-/* Which intent the statement recorded; then what the worker makes of it. */
-static enum cli_exit saga_intent_await(struct cli *cli, const struct uuid *id, const char *verb,
-                                       struct error *error)
-{
-    struct pg_params params __attribute__((cleanup(pg_params_free)));
-    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
-    pg_params_init(&params);
-    pg_params_uuid(&params, id);
-    pg_params_text(&params, verb);
-    enum cli_exit status = cli_query(cli, &sql_cli_saga_intent, &params, &rows, error);
-    if (status == CLI_DONE)
-        status = intent_await(cli, &sql_cli_intent_wait, pg_int(rows, 0, 0), "worker", error);
-    if (status == CLI_DONE)
-        fprintf(cli->out, "%s: applied\n", verb);
-    return status;
-}
-
-static enum cli_exit saga_change(struct cli *cli, const struct pg_statement *statement,
-                                 const char *verb, bool takes_step, struct error *error)
-{
-    struct pg_params params __attribute__((cleanup(pg_params_free)));
-    struct uuid id;
-    pg_params_init(&params);
-    enum cli_exit status = saga_find(cli, &id, error);
-    if (status != CLI_DONE)
-        return status;
-    pg_params_uuid(&params, &id);
-    if (takes_step)
-        pg_params_text(&params, cli->word_count > 1 ? cli->words[1] : NULL);
-    pg_params_text(&params, config_text(cli->config, "reason"));
-    status = cli_query(cli, statement, &params, NULL, error);
-    return status == CLI_DONE ? saga_intent_await(cli, &id, verb, error) : status;
-}
-
-enum cli_exit saga_cancel_command(struct cli *cli, struct error *error)
-{
-    return saga_change(cli, &sql_cli_saga_cancel, "cancel", false, error);
-}
-
-enum cli_exit saga_pause_command(struct cli *cli, struct error *error)
-{
-    return saga_change(cli, &sql_cli_saga_pause, "pause", false, error);
-}
-
-enum cli_exit saga_resume_command(struct cli *cli, struct error *error)
-{
-    return saga_change(cli, &sql_cli_saga_resume, "resume", false, error);
-}
-
-enum cli_exit saga_retry_command(struct cli *cli, struct error *error)
-{
-    return saga_change(cli, &sql_cli_saga_retry, "retry", true, error);
 }

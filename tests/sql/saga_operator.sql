@@ -63,6 +63,21 @@ insert into saga.intent (saga_id, verb, step, argument) values (:'gone', 'signal
 select is(saga.signal(:'gone', 'approval', '{}', 's'), 'repeated', 'a signal given before, also when the saga has ended');
 select throws_ok(format('select saga.signal(%L, %L, %L, %L)', :'gone', 'approval', '{}', 't'), 'SG402', null, 'but no new one');
 
+-- Many at once.
+select saga.start('order', input => '{}') as other \gset
+select saga.define('plain'), saga.step('plain', 'a', action => 'p.a', kind => 'read_only'), saga.publish('plain');
+select saga.start('plain', input => '{}') as plain \gset
+truncate saga.intent;
+select results_eq(format('select saga from saga.intend_many(array[%L, %L, %L, %L]::uuid[], %L, %L, reason => %L)', :'other', :'id', :'gone', gen_random_uuid(), '{4, 5, 6, 7}', 'cancel', 'recall'),
+    format('values (%L::uuid), (%L)', :'id', :'other'), 'of many, those that run are recorded');
+select results_eq('select saga_id, verb, reason, expected_revision, actor = session_user from saga.intent order by id',
+    format($$ values (%L::uuid, 'cancel', 'recall', 5::bigint, true), (%L, 'cancel', 'recall', 4, true) $$, :'id', :'other'), 'each at the revision it was seen at');
+select results_eq(format('select saga from saga.intend_many(array[%L, %L]::uuid[], %L, %L, %L)', :'id', :'plain', '{0, 0}', 'skip', 'approval'), format('values (%L::uuid)', :'id'), 'and has the step');
+select results_eq(format('select saga from saga.intend_many(array[%L, %L]::uuid[], %L, %L, %L, %L)', :'id', :'id', '{0, 0}', 'signal', 'approval', '{"signal_id": "one"}'), format('values (%L::uuid)', :'id'),
+    'a signal that was given before is not recorded again');
+select is_empty(format('select saga from saga.intend_many(array[%L]::uuid[], %L, %L, %L)', :'id', '{0}', 'signal', 'pay'), 'nor for a step that waits for none');
+select throws_ok(format('select saga.intend_many(array[%L]::uuid[], %L, %L, reason => %L)', :'id', '{0}', 'cancel', repeat('x', 401)), 'SG403', null, 'a reason has a size');
+
 -- An intent waits for nobody, and wakes whoever listens.
 call session_open('one');
 call session_do('one', 'listen saga_intent');

@@ -1,0 +1,306 @@
+/* `sagapost saga show`: one saga for whoever is on call: its state, why, since when, what is in
+ * flight, what happens next and when, and what can be done. */
+#include "saga/cli/forecast.h"
+#include "saga/cli/output.h"
+#include "saga/cli/saga_find.h"
+#include "saga/cli/sql.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Columns of saga_show.sql. */
+enum {
+    SHOW_ID,
+    SHOW_DEFINITION,
+    SHOW_VERSION,
+    SHOW_KEY,
+    SHOW_STATE,
+    SHOW_PHASE,
+    SHOW_REASON,
+    SHOW_PAUSED,
+    SHOW_CANCEL,
+    SHOW_STARTED,
+    SHOW_ENDED,
+    SHOW_DEADLINE,
+    SHOW_WAKE,
+    SHOW_REVISION,
+};
+
+#define SPAN_BYTES 48
+/* A timer that fires this long after its time, at an idle worker, has none. */
+#define OVERDUE_US (3 * US_PER_S)
+
+struct shown {
+    struct cli *cli;
+    struct uuid id;
+    char id_text[UUID_TEXT_BYTES];
+    struct pg_result *saga, *steps, *since, *asked;
+    bool is_running;
+    struct running running;
+    struct running_plans plans;
+};
+
+static void shown_free(struct shown *shown)
+{
+    pg_result_free(shown->saga);
+    pg_result_free(shown->steps);
+    pg_result_free(shown->since);
+    pg_result_free(shown->asked);
+    running_plans_free(&shown->plans);
+}
+
+/* "1.4 s", "12 min", "3 h 5 min", "2 days 4 h". */
+static const char *span_text(int64_t span_us, char text[SPAN_BYTES])
+{
+    int64_t minutes = span_us / (60 * US_PER_S), hours = minutes / 60;
+    if (span_us < US_PER_S)
+        snprintf(text, SPAN_BYTES, "%d ms", (int)(span_us / US_PER_MS));
+    else if (minutes == 0)
+        snprintf(text, SPAN_BYTES, "%.1f s", (double)span_us / US_PER_S);
+    else if (hours == 0)
+        snprintf(text, SPAN_BYTES, "%d min %d s", (int)minutes,
+                 (int)(span_us / US_PER_S - 60 * minutes));
+    else if (hours < 48)
+        snprintf(text, SPAN_BYTES, "%d h %d min", (int)hours, (int)(minutes % 60));
+    else
+        snprintf(text, SPAN_BYTES, "%d days %d h", (int)(hours / 24), (int)(hours % 24));
+    return text;
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static enum cli_exit read_since(struct shown *shown, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    pg_params_init(&params);
+    pg_params_uuid(&params, &shown->id);
+    pg_params_text(&params, pg_text(shown->saga, 0, SHOW_STATE));
+    return cli_query(shown->cli, &sql_cli_saga_show_since, &params, &shown->since, error);
+}
+
+static enum cli_exit read_running(struct shown *shown, struct error *error)
+{
+    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
+    enum cli_exit status =
+        saga_query(shown->cli, &sql_cli_saga_running_one, &shown->id, &rows, error);
+    if (status == CLI_DONE && pg_result_rows(rows) > 0) {
+        shown->is_running = true;
+        status = running_read(shown->cli, &shown->plans, rows, 0, &shown->running, error);
+    }
+    return status;
+}
+
+static enum cli_exit read_all(struct shown *shown, struct error *error)
+{
+    struct cli *cli = shown->cli;
+    enum cli_exit status = saga_query(cli, &sql_cli_saga_show, &shown->id, &shown->saga, error);
+    if (status == CLI_DONE && pg_result_rows(shown->saga) == 0) {
+        error_set(error, ERROR_NOT_FOUND, RETRY_POISON,
+                  "saga \"%s\" is no longer kept: only its key is", cli->words[0]);
+        return CLI_NOT_FOUND;
+    }
+    if (status == CLI_DONE)
+        status = saga_query(cli, cli->json ? &sql_cli_saga_steps : &sql_cli_saga_show_steps,
+                            &shown->id, &shown->steps, error);
+    if (status == CLI_DONE)
+        status = saga_query(cli, &sql_cli_saga_show_intents, &shown->id, &shown->asked, error);
+    if (status == CLI_DONE)
+        status = read_since(shown, error);
+    if (status == CLI_DONE)
+        status = read_running(shown, error);
+    return status;
+}
+
+/* --- the head, for people --------------------------------------------------------------------- */
+
+static void print_state(const struct shown *shown)
+{
+    FILE *out = shown->cli->out;
+    const char *phase = pg_text(shown->saga, 0, SHOW_PHASE);
+    char span[SPAN_BYTES], stamp[OUTPUT_TIME_BYTES];
+    fprintf(out, "state    %s%s%s%s", pg_text(shown->saga, 0, SHOW_STATE), phase ? " (" : "",
+            phase ? phase : "", phase ? ")" : "");
+    if (!pg_is_null(shown->since, 0, 0)) {
+        int64_t since_us = pg_time_us(shown->since, 0, 0);
+        output_time_text(since_us, stamp);
+        if (shown->is_running)
+            fprintf(out, " for %s,", span_text(shown->running.now_us - since_us, span));
+        fprintf(out, " since %s", stamp);
+    }
+    fputs("\n", out);
+    if (pg_bool(shown->saga, 0, SHOW_PAUSED))
+        fputs("         paused: nothing new is sent until it is resumed\n", out);
+    if (shown->is_running && pg_bool(shown->saga, 0, SHOW_CANCEL))
+        fputs("         a cancel is recorded\n", out);
+}
+
+static void print_times(const struct shown *shown)
+{
+    FILE *out = shown->cli->out;
+    char span[SPAN_BYTES], stamp[OUTPUT_TIME_BYTES];
+    int64_t started_us = pg_time_us(shown->saga, 0, SHOW_STARTED);
+    output_time_text(started_us, stamp);
+    fprintf(out, "started  %s", stamp);
+    if (shown->is_running) {
+        fprintf(out, ", %s ago", span_text(shown->running.now_us - started_us, span));
+    } else if (!pg_is_null(shown->saga, 0, SHOW_ENDED)) {
+        int64_t ended_us = pg_time_us(shown->saga, 0, SHOW_ENDED);
+        output_time_text(ended_us, stamp);
+        fprintf(out, "\nended    %s, after %s", stamp, span_text(ended_us - started_us, span));
+    }
+    fputs("\n", out);
+}
+
+static void print_head(const struct shown *shown)
+{
+    FILE *out = shown->cli->out;
+    const char *key = pg_text(shown->saga, 0, SHOW_KEY);
+    const char *reason = pg_text(shown->saga, 0, SHOW_REASON);
+    fprintf(out, "saga     %s  %s version %d  revision %lld\n", shown->id_text,
+            pg_text(shown->saga, 0, SHOW_DEFINITION), (int)pg_int(shown->saga, 0, SHOW_VERSION),
+            (long long)pg_int(shown->saga, 0, SHOW_REVISION));
+    if (key != NULL)
+        fprintf(out, "key      %s\n", key);
+    print_state(shown);
+    if (reason != NULL)
+        fprintf(out, "why      %s\n", reason);
+    print_times(shown);
+}
+
+/* --- sections: tables for people, members of the object for scripts --------------------------- */
+
+static void begin_section(const struct shown *shown, const char *title, const char *member)
+{
+    if (shown->cli->json)
+        fprintf(shown->cli->out, ", \"%s\": ", member);
+    else
+        fprintf(shown->cli->out, "\n%s\n", title);
+}
+
+static void output_time_or_nothing(struct output *output, int64_t unix_us)
+{
+    if (unix_us == 0)
+        output_text(output, NULL);
+    else
+        output_time(output, unix_us);
+}
+
+static void section_in_flight(const struct shown *shown)
+{
+    static const char *const headings[] = {"step", "what", "attempt", "of", "sent", "due", NULL};
+    const struct running *running = &shown->running;
+    begin_section(shown, "in flight", "in_flight");
+    struct output *output = output_begin(shown->cli, headings);
+    for (int i = 0; i < running->plan->step_count; i++) {
+        const char *what = forecast_in_flight(running, i);
+        int of = forecast_attempts(running, i);
+        if (what == NULL)
+            continue;
+        output_text(output, running->plan->steps[i].name);
+        output_text(output, what);
+        output_integer(output, running->instance.steps[i].attempt);
+        if (of > 0)
+            output_integer(output, of);
+        else
+            output_text(output, NULL);
+        output_time_or_nothing(output, forecast_sent_us(running, i));
+        output_time_or_nothing(output, running->instance.steps[i].due_us);
+    }
+    output_end(output, "nothing");
+}
+
+static void section_next(const struct shown *shown)
+{
+    static const char *const headings[] = {"at", "in", "step", "what", NULL};
+    const struct running *running = &shown->running;
+    struct forecast_event events[FORECAST_EVENTS_MAX];
+    int count = forecast_next(running, events);
+    begin_section(shown, "next, if no answer comes before", "next");
+    struct output *output = output_begin(shown->cli, headings);
+    bool is_overdue = false;
+    for (int i = 0; i < count; i++) {
+        int64_t left_us = events[i].at_us - running->now_us;
+        char span[SPAN_BYTES];
+        is_overdue = is_overdue || left_us < -OVERDUE_US;
+        output_time(output, events[i].at_us);
+        output_text(output, left_us >= 0 ? span_text(left_us, span) : "overdue");
+        output_text(output, events[i].step >= 0 ? running->plan->steps[events[i].step].name : NULL);
+        output_text(output, events[i].what);
+    }
+    output_end(output, "nothing by itself: it waits for a person, a signal or a late answer");
+    if (is_overdue && !shown->cli->json)
+        fputs("overdue: is a worker running? sagapost doctor tells\n", shown->cli->out);
+}
+
+/* The words to type. What cannot be taken back names the revision that was looked at. */
+static void command_text(const struct shown *shown, const struct forecast_verb *verb, char *out,
+                         size_t capacity)
+{
+    char name[32], revision[48] = "";
+    const char *step = verb->step >= 0 ? shown->running.plan->steps[verb->step].name : "";
+    snprintf(name, sizeof name, "%s", machine_event_name(verb->verb));
+    for (char *c = name; *c != '\0'; c++)
+        if (*c == '_')
+            *c = '-';
+    if (verb->verb == EVENT_SKIP || verb->verb == EVENT_MARK_UNDONE || verb->verb == EVENT_ABANDON)
+        snprintf(revision, sizeof revision, " --revision %lld", (long long)shown->running.revision);
+    snprintf(out, capacity, "sagapost saga %s %s%s%s%s", name, shown->id_text,
+             *step != '\0' ? " " : "", step, revision);
+}
+
+static void section_can(const struct shown *shown)
+{
+    static const char *const headings[] = {"command", "what", NULL};
+    struct forecast_verb verbs[FORECAST_VERBS_MAX];
+    int count = forecast_verbs(&shown->running, verbs);
+    begin_section(shown, "what can be done", "can");
+    struct output *output = output_begin(shown->cli, headings);
+    for (int i = 0; i < count; i++) {
+        char command[256];
+        command_text(shown, &verbs[i], command, sizeof command);
+        output_text(output, command);
+        output_text(output, verbs[i].because);
+    }
+    output_end(output, "nothing");
+}
+
+static void print_all(const struct shown *shown)
+{
+    struct cli *cli = shown->cli;
+    if (cli->json) {
+        fputs("{\"saga\": ", cli->out);
+        output_record(cli, shown->saga);
+    } else {
+        print_head(shown);
+    }
+    if (shown->is_running) {
+        section_in_flight(shown);
+        section_next(shown);
+        section_can(shown);
+    }
+    begin_section(shown, "steps", "steps");
+    output_result(cli, shown->steps, "no steps");
+    if (cli->json || pg_result_rows(shown->asked) > 0) {
+        begin_section(shown, "what was asked", "asked");
+        output_result(cli, shown->asked, "nothing");
+    }
+    if (cli->json) {
+        fputs(", \"since\": ", cli->out);
+        output_record(cli, shown->since);
+        fputs("}\n", cli->out);
+    } else {
+        fprintf(cli->out, "\nwhat happened: sagapost saga timeline %s\n", shown->id_text);
+    }
+}
+
+enum cli_exit saga_show_command(struct cli *cli, struct error *error)
+{
+    struct shown shown __attribute__((cleanup(shown_free))) = {.cli = cli};
+    enum cli_exit status = saga_find(cli, &shown.id, error);
+    if (status != CLI_DONE)
+        return status;
+    uuid_format(&shown.id, shown.id_text);
+    status = read_all(&shown, error);
+    if (status == CLI_DONE)
+        print_all(&shown);
+    return status;
+}
