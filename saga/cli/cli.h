@@ -53,6 +53,7 @@ enum cli_exit parked_discard_command(struct cli *cli, struct error *error);
 enum cli_exit topology_declare_command(struct cli *cli, struct error *error);
 enum cli_exit saga_list_command(struct cli *cli, struct error *error);
 enum cli_exit saga_show_command(struct cli *cli, struct error *error);
+enum cli_exit saga_top_command(struct cli *cli, struct error *error);
 enum cli_exit saga_timeline_command(struct cli *cli, struct error *error);
 enum cli_exit saga_graph_command(struct cli *cli, struct error *error);
 enum cli_exit saga_retry_command(struct cli *cli, struct error *error);

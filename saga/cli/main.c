@@ -37,7 +37,8 @@ static const struct setting cli_settings[] = {
      "changes: how long to wait for the daemon's answer", NULL},
     {"watch", SETTING_BOOL, "off", 0, 0, 0,
      "outbox status: a live screen, or lines where there is no terminal", NULL},
-    {"interval", SETTING_MILLIS, "1s", 100, 3600000, 0, "with watch: how often to look", NULL},
+    {"interval", SETTING_MILLIS, "1s", 100, 3600000, 0,
+     "with watch, and saga top: how often to look", NULL},
     {"relay", SETTING_ADDRESS, NULL, 0, 0, 0,
      "with watch: what this relay listens on, for its rates, window and latency", NULL},
     {0}};
@@ -100,6 +101,7 @@ static const struct command commands[] = {
      1,
      saga_show_command,
      "one saga and its steps; SAGA: its id, or the key it was started with"},
+    {{"saga", "top"}, "", 0, 0, saga_top_command, "a live screen of sagas by definition"},
     {{"saga", "timeline"}, "SAGA", 1, 1, saga_timeline_command, "what happened to it"},
     {{"saga", "graph"},
      "DEFINITION",

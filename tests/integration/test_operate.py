@@ -1,10 +1,12 @@
 """What a person on call does: look at a saga, and change one or many of them."""
 
 import json
+import os
 import shlex
 
 import pytest
 
+from harness.terminal import Terminal
 from harness.told import Told
 from harness.wait import wait_until
 
@@ -244,6 +246,34 @@ def test_show_says_when_nobody_works(told):
     told.define("alone", [("a", "read_only", "", {"timeout": "'10ms'"})])
     saga = told.start("alone")
     wait_until(lambda: "overdue: is a worker running?" in told.place.sagapost("saga", "show", saga), 30, "it is overdue", every_s=0.5)
+
+
+# A look at all ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_top(told, programs):
+    """On a terminal a live screen, elsewhere a table; by definition, with what is stuck and why."""
+    (stuck,) = stuck_forward(told)
+    told.define("quick", [("p", "pivot", "")])
+    for saga in [told.start("quick") for _ in range(3)]:
+        wait_state(told, saga, "SUCCEEDED")
+    said = json.loads(told.place.sagapost("saga", "top", "--json"))
+    rows = {row["definition"]: row for row in said["definitions"]}
+    assert (rows["forward"]["running"], rows["forward"]["stuck"], rows["quick"]["running"]) == (1, 1, 0)
+    assert rows["quick"]["ended_per_s"] == 0.1 and rows["quick"]["p50_ms"] <= rows["quick"]["p99_ms"]
+    assert [row["id"] for row in said["stuck"]] == [stuck]
+    assert "stuck: last: XX000" in told.place.sagapost("saga", "top", "--definition", "forward")
+    screen = Terminal(told.place, "saga", "top")
+    try:
+        screen.wait_for(r"^forward +1 +1 +0 ")
+        screen.wait_for(rf"^{stuck} +forward +forward-0 ")
+        told.place.sagapost("saga", "skip", stuck, "last")
+        screen.wait_for(r"^forward +0 +0 +0 ")
+        screen.wait_for("nothing is stuck")
+        os.write(screen.master, b"q")
+        assert screen.ended() == 0
+    finally:
+        screen.close()
 
 
 # A saga that gets stuck is heard of --------------------------------------------------------------------------------------------------
