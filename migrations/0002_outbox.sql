@@ -7,7 +7,8 @@ create table outbox.setting (
     only_row            boolean primary key default true check (only_row),
     ring_slots          integer not null,
     ring_period_seconds integer not null,
-    payload_bytes_max   integer not null
+    payload_bytes_max   integer not null,
+    keep_seconds        integer not null default 0 -- how long what is published stays, to be replayed
 );
 
 -- The log ----------------------------------------------------------------------------------------------------------------------
@@ -147,11 +148,17 @@ begin
 end
 $$;
 
--- The ring's leaves: where the log's rows are, and which leaf takes the new ones. bytes: the rows; 0 in a truncated leaf.
+-- The ring's leaves: where the log's rows are, and which leaf takes the new ones. bytes: the rows; 0 in a truncated leaf. kept: its last rows are
+-- younger than they have to be to go, by the times at which the ring as it is now comes by; a leaf outside of it is not kept.
 create view outbox.leaf as
 select l.slot,
        l.relation,
        l.slot = (select outbox.current_slot()) as current,
+       (select l.slot < s.ring_slots
+               and extract(epoch from clock_timestamp()) - (now_at.period - (now_at.period - l.slot) % s.ring_slots + 1) * s.ring_period_seconds
+                   < s.keep_seconds
+          from outbox.setting as s
+         cross join lateral (select extract(epoch from clock_timestamp())::bigint / s.ring_period_seconds as period) as now_at) as kept,
        pg_catalog.pg_relation_size(l.relation) as bytes,
        pg_catalog.pg_total_relation_size(l.relation) as total_bytes
   from (select substring(c.relname from '^message_([0-9]+)$')::integer as slot, c.oid::regclass as relation
@@ -160,11 +167,13 @@ select l.slot,
          where i.inhparent = 'outbox.message'::regclass) as l;
 
 -- Sets how long the ring is and how large a payload may be; null leaves a value as it is. For the owner of the schema.
--- - ring_slots x ring_period is how long a published message stays at least; the disk needs room for that, and for the backlog.
+-- - A published message stays for `keep` at least, then it goes with its leaf: the ring must be two periods longer. 0: as soon as the ring is past its
+--   leaf. The disk needs room for ring_slots x ring_period, and for the backlog.
 -- - A leaf that a shorter ring no longer uses stays until the relay has truncated it; the next call then drops it.
 -- - A lower payload_bytes_max holds for new rows only.
 -- Takes the log's strongest lock for a moment; gives up (55P03) rather than make writers wait for a long transaction.
-create function outbox.configure(ring_slots integer default null, ring_period interval default null, payload_bytes_max integer default null)
+create function outbox.configure(ring_slots integer default null, ring_period interval default null, payload_bytes_max integer default null,
+                                 keep interval default null)
     returns outbox.setting
     language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
@@ -182,13 +191,26 @@ begin
     if payload_bytes_max not between 1024 and 134217728 then
         raise exception using errcode = 'SG104', message = format('payload_bytes_max is %s, allowed is 1024 to 134217728', payload_bytes_max);
     end if;
+    if extract(epoch from keep) < 0 or extract(epoch from keep) % 1 <> 0 then
+        raise exception using errcode = 'SG104', message = format('keep is %s, allowed is 0 or more, in whole seconds', keep);
+    end if;
 
     lock table outbox.message in access exclusive mode;
     update outbox.setting as s
        set ring_slots = coalesce(configure.ring_slots, s.ring_slots),
            ring_period_seconds = coalesce(extract(epoch from ring_period)::integer, s.ring_period_seconds),
-           payload_bytes_max = coalesce(configure.payload_bytes_max, s.payload_bytes_max)
+           payload_bytes_max = coalesce(configure.payload_bytes_max, s.payload_bytes_max),
+           keep_seconds = coalesce(extract(epoch from keep)::integer, s.keep_seconds)
     returning s.* into strict setting;
+    -- Its leaf is kept for so long after its own period, and must be empty before the next of its periods begins.
+    if setting.keep_seconds > (setting.ring_slots - 2)::bigint * setting.ring_period_seconds then
+        raise exception using
+            errcode = 'SG104',
+            message = format('keep is %s, a ring of %s x %s keeps at most %s', make_interval(secs => setting.keep_seconds), setting.ring_slots,
+                             make_interval(secs => setting.ring_period_seconds),
+                             make_interval(secs => (setting.ring_slots - 2)::double precision * setting.ring_period_seconds)),
+            hint = 'Give more ring_slots or a longer ring_period in the same call.';
+    end if;
 
     -- Without autovacuum: rows are never updated or deleted, and a leaf ends by being truncated.
     for slot in 0 .. setting.ring_slots - 1 loop
@@ -292,6 +314,7 @@ create table outbox.intent (
     answer     text
 );
 create index intent_open on outbox.intent (id) where applied_at is null;
+create index intent_discarded on outbox.intent (message_id) where answer = 'discarded'; -- a replay leaves these out
 
 -- Wake-up -----------------------------------------------------------------------------------------------------------------------
 
@@ -361,7 +384,7 @@ $$;
 
 -- Empties a leaf of the ring. For the relay, in a transaction of its own that it commits at once, one leaf per transaction; READ COMMITTED, since
 -- with an older snapshot the check after the lock would be blind to what committed before the lock.
--- Returns truncated | empty | current (it takes new rows) | unsettled | busy (somebody uses it) | no_position | position_of_another_server.
+-- Returns truncated | empty | current (it takes new rows) | kept (outbox.configure) | unsettled | busy (somebody uses it) | no_position | position_of_another_server.
 -- Only truncated changed anything; after all others it is tried again later, and being late breaks nothing.
 create function outbox.truncate_leaf(slot integer) returns text
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -383,6 +406,9 @@ begin
     end if;
     if pg_relation_size(leaf) = 0 then
         return 'empty';
+    end if;
+    if (select l.kept from outbox.leaf as l where l.slot = truncate_leaf.slot) then
+        return 'kept';
     end if;
     refusal := outbox.leaf_refusal(leaf); -- before the lock, so that a leaf that has to stay is not locked at every try
     if refusal is not null then
@@ -622,6 +648,7 @@ grant execute on function outbox.truncate_leaf(integer) to sagapost_relay;
 
 grant execute on function outbox.intend(text, uuid, text), outbox.requeue(uuid, text), outbox.discard(uuid, text) to sagapost_operator;
 grant select on outbox.parked, outbox.intent to sagapost_operator;
+grant select on outbox.message to sagapost_operator; -- a replay sends published messages again
 
 -- Those who look on see no payload and no header: they may hold personal data.
 grant select (id, message_id, share, holds, created_at, type, key, exchange, routing_key, content_type, correlation_id, reply_to, mandatory, state,

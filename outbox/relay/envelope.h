@@ -14,6 +14,7 @@
 #include "outbox/relay/routes.h"
 
 #define ENVELOPE_EVENT_HEADERS   6
+#define ENVELOPE_SPARE_HEADERS   2 /* of `list`, for the owner to add after envelope_make */
 #define ENVELOPE_TIME_TEXT_BYTES 32
 
 struct envelope {
@@ -23,7 +24,7 @@ struct envelope {
     bool cloud_events;
     /* Its own. */
     struct headers headers;
-    struct broker_header list[HEADERS_MAX + ENVELOPE_EVENT_HEADERS];
+    struct broker_header list[HEADERS_MAX + ENVELOPE_EVENT_HEADERS + ENVELOPE_SPARE_HEADERS];
     char message_id[UUID_TEXT_BYTES];
     char time[ENVELOPE_TIME_TEXT_BYTES];
     int64_t time_s; /* the second that stands in `time` */

@@ -16,8 +16,7 @@ const struct setting relay_settings[] = {
      "when a row may be published: once its commit is flushed to disk"},
     {"order", SETTING_CHOICE, "strict", 0, 0, 0,
      "order per key of types without a row in outbox.route", "strict|pipelined"},
-    {"default-exchange", SETTING_TEXT, "", 0, 0, 0,
-     "exchange of messages that neither name one nor have one by outbox.route; empty: RabbitMQ's default exchange"},
+    SETTINGS_OF_MESSAGES,
     {"wakeup", SETTING_CHOICE, "notify", 0, 0, 0, "how a sleeping relay hears of new rows", "notify|poll"},
     {"poll-interval", SETTING_MILLIS, "50ms", 1, 60000, 0, "with wakeup = poll: the pause after a look that found nothing"},
     {"fallback-interval", SETTING_MILLIS, "5s", 100, 600000, 0,
@@ -35,9 +34,6 @@ const struct setting relay_settings[] = {
      "an owner that is silent, or cut off from one of the servers, for this long gives the share up or is replaced"},
     {"drain-timeout", SETTING_MILLIS, "10s", 0, 600000, 0, "how long SIGTERM waits for confirms"},
     {"truncate-interval", SETTING_MILLIS, "10s", 100, 3600000, 0, "how often published leaves of the log are looked for"},
-    {"app-id", SETTING_TEXT, "sagapost", 0, 0, 0, "property app-id of messages; empty: none"},
-    {"cloudevents", SETTING_BOOL, "on", 0, 0, 0, "CloudEvents attributes as headers"},
-    {"cloudevents-source", SETTING_TEXT, "/sagapost", 0, 0, 0, "their attribute source"},
     {0}};
 /* clang-format on */
 

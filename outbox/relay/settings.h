@@ -5,6 +5,17 @@
 #include "outbox/relay/outcome.h"
 #include "outbox/runtime/config.h"
 
+/* Rows that say how a message looks: the relay's, and those of whoever sends its messages again. */
+/* clang-format off */
+#define SETTINGS_OF_MESSAGES                                                                       \
+    {"default-exchange", SETTING_TEXT, "", 0, 0, 0,                                                \
+     "exchange of messages that neither name one nor have one by outbox.route; empty: RabbitMQ's " \
+     "default exchange", NULL},                                                                    \
+    {"app-id", SETTING_TEXT, "sagapost", 0, 0, 0, "property app-id of messages; empty: none", NULL}, \
+    {"cloudevents", SETTING_BOOL, "on", 0, 0, 0, "CloudEvents attributes as headers", NULL},       \
+    {"cloudevents-source", SETTING_TEXT, "/sagapost", 0, 0, 0, "their attribute source", NULL}
+/* clang-format on */
+
 extern const struct setting relay_settings[];
 
 struct settings {

@@ -1,5 +1,6 @@
 /* sagapost: the command line. A table of commands; each is found by its words, and returns the exit
  * status. */
+#include "outbox/relay/settings.h"
 #include "outbox/runtime/daemon.h"
 #include "saga/cli/cli.h"
 #include <stdlib.h>
@@ -10,11 +11,24 @@ static const struct setting cli_settings[] = {
     {"json", SETTING_BOOL, "off", 0, 0, 0, "print JSON for scripts", NULL},
     {"parts", SETTING_TEXT, "outbox,inbox,participant,saga", 0, 0, 0,
      "migrate: which parts this database has", NULL},
-    {"to", SETTING_COUNT, "0", 0, 9999, 0, "migrate: the number to stop at; 0: the newest", NULL},
+    {"to", SETTING_TEXT, NULL, 0, 0, 0,
+     "migrate: the number to stop at, else the newest; outbox replay: before this time, else now",
+     NULL},
+    {"from", SETTING_TEXT, NULL, 0, 0, 0,
+     "outbox replay: messages from this time on, as PostgreSQL reads it: "
+     "'2026-01-31 12:00+01', -infinity",
+     NULL},
+    {"to-exchange", SETTING_TEXT, NULL, 0, 0, 0,
+     "outbox replay: to this exchange, and not to where a message belongs", NULL},
+    {"after", SETTING_COUNT, "0", 0, INT64_MAX, 0,
+     "outbox replay: only after this id of the log: where an interrupted one had come to", NULL},
+    SETTINGS_OF_MESSAGES,
     {"state", SETTING_TEXT, NULL, 0, 0, 0,
      "lists and changes of many: only these states, separated by commas", NULL},
-    {"type", SETTING_TEXT, NULL, 0, 0, 0, "outbox parked list: only messages of this type", NULL},
-    {"key", SETTING_TEXT, NULL, 0, 0, 0, "lists and changes of many: only this key", NULL},
+    {"type", SETTING_TEXT, NULL, 0, 0, 0,
+     "outbox parked list, outbox replay: only messages of this type", NULL},
+    {"key", SETTING_TEXT, NULL, 0, 0, 0, "lists, outbox replay and changes of many: only this key",
+     NULL},
     {"definition", SETTING_TEXT, NULL, 0, 0, 0, "saga: only this definition", NULL},
     {"definition-version", SETTING_COUNT, "0", 0, INT32_MAX, 0,
      "saga graph: which version; 0: the newest", NULL},
@@ -24,9 +38,12 @@ static const struct setting cli_settings[] = {
      "outbox rebase: the transaction ids stayed the same, as after pg_upgrade", NULL},
     {"all", SETTING_BOOL, "off", 0, 0, 0, "changes of many: every running saga", NULL},
     {"step", SETTING_TEXT, NULL, 0, 0, 0, "changes: of this step", NULL},
-    {"dry-run", SETTING_BOOL, "off", 0, 0, 0, "changes: only say what would become of them", NULL},
+    {"dry-run", SETTING_BOOL, "off", 0, 0, 0,
+     "changes: only say what would become of them; outbox replay: only count", NULL},
     {"rate", SETTING_COUNT, "0", 0, 1000000, 0,
-     "changes of many: how many sagas a second at most; 0: no limit", NULL},
+     "changes of many: how many sagas a second at most; 0: no limit; outbox replay: messages per "
+     "second, 1000 when not set",
+     NULL},
     {"revision", SETTING_COUNT, "0", 0, INT64_MAX, 0,
      "changes of one: refused when the saga has changed since this revision", NULL},
     {"payload", SETTING_TEXT, "{}", 0, 0, 0, "saga signal: what the signal brings, JSON", NULL},
@@ -63,6 +80,12 @@ static const struct command commands[] = {
     {{"status"}, "", 0, 0, status_command, "schema, backlog, parked messages, sagas by state"},
     {{"doctor"}, "", 0, 0, doctor_command, "look at both servers and say what is wrong"},
     {{"outbox", "status"}, "", 0, 0, outbox_status_command, "relay, backlog, ring; --watch"},
+    {{"outbox", "replay"},
+     "",
+     0,
+     0,
+     replay_command,
+     "send published messages that are still in the log again"},
     {{"outbox", "rebase"},
      "",
      0,

@@ -31,6 +31,19 @@ static enum cli_exit applied_read(struct cli *cli, struct pg_result **ret_rows, 
     return cli_query(cli, &sql_cli_migration_list, NULL, ret_rows, error);
 }
 
+/* --to as a number; 0: the newest. */
+static int number_of_to(const struct cli *cli, int *ret_number, struct error *error)
+{
+    const char *text = config_text(cli->config, "to");
+    char *end = NULL;
+    long number = text != NULL ? strtol(text, &end, 10) : 0;
+    if (text != NULL && (end == text || *end != '\0' || number < 0 || number > INT32_MAX))
+        return error_set(error, ERROR_USAGE, RETRY_NEVER,
+                         "--to is '%s': allowed is the number of a migration", text);
+    *ret_number = (int)number;
+    return 0;
+}
+
 static enum cli_exit plan_make(struct cli *cli, struct migrate_plan *ret_plan, struct error *error)
 {
     struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
@@ -45,8 +58,10 @@ static enum cli_exit plan_make(struct cli *cli, struct migrate_plan *ret_plan, s
         applied[i] = (struct applied_migration){.number = (int)pg_int(rows, i, 0),
                                                 .name = pg_text(rows, i, 1),
                                                 .checksum = pg_text(rows, i, 2)};
-    int rc = migrate_decide(config_text(cli->config, "parts"), (int)config_count(cli->config, "to"),
-                            applied, count, ret_plan, error);
+    int to = 0;
+    int rc = number_of_to(cli, &to, error);
+    if (rc == 0)
+        rc = migrate_decide(config_text(cli->config, "parts"), to, applied, count, ret_plan, error);
     if (rc == ERROR_USAGE)
         return CLI_USAGE;
     return rc < 0 ? CLI_REFUSED : CLI_DONE;

@@ -28,14 +28,10 @@ static void visit_down(void *data, struct broker *broker, const struct error *wh
     loop_stop(visit->loop);
 }
 
-int visit_broker(struct cli *cli, void (*at_broker)(void *data, struct broker *broker), void *data,
-                 struct error *error)
+struct broker_options visit_broker_options(const struct cli *cli)
 {
-    struct config *config = cli->config;
-    struct loop *loop __attribute__((cleanup(loop_destroyp))) = NULL;
-    struct broker *broker = NULL;
-    struct visit visit = {.at_broker = at_broker, .data = data};
-    struct broker_options options = {
+    const struct config *config = cli->config;
+    return (struct broker_options){
         .uri = config_text(config, "amqp"),
         .connection_name = "sagapost",
         .ca_file = config_text(config, "amqp-ca-file"),
@@ -47,10 +43,19 @@ int visit_broker(struct cli *cli, void (*at_broker)(void *data, struct broker *b
         .backoff_base_us = US_PER_S,
         .backoff_cap_us = US_PER_S,
         .out_bytes_max = 65536,
-        .on_up = visit_up,
-        .on_down = visit_down,
-        .data = &visit,
     };
+}
+
+int visit_broker(struct cli *cli, void (*at_broker)(void *data, struct broker *broker), void *data,
+                 struct error *error)
+{
+    struct loop *loop __attribute__((cleanup(loop_destroyp))) = NULL;
+    struct broker *broker = NULL;
+    struct visit visit = {.at_broker = at_broker, .data = data};
+    struct broker_options options = visit_broker_options(cli);
+    options.on_up = visit_up;
+    options.on_down = visit_down;
+    options.data = &visit;
     int rc = loop_create(&loop, &clock_system, error);
     visit.loop = loop;
     if (rc == 0)

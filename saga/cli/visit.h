@@ -9,6 +9,8 @@
 #include "outbox/amqp/broker.h"
 #include "saga/cli/cli.h"
 
+/* How the command line connects; the callbacks are yet to be set. */
+struct broker_options visit_broker_options(const struct cli *cli);
 /* Fails with the reason when RabbitMQ cannot be reached; what `at_broker` finds is its own affair.
  */
 int visit_broker(struct cli *cli, void (*at_broker)(void *data, struct broker *broker), void *data,

@@ -1,11 +1,11 @@
 -- The ring: outbox.configure, when a leaf may be truncated, and the backlog behind a position.
 \ir lib/session.sql
-select plan(62);
+select plan(70);
 \set VERBOSITY terse
 
 -- outbox.configure -------------------------------------------------------------------------------------------------------------
 
-select is(outbox.configure(), row(true, 8, 600, 1048576)::outbox.setting, 'nothing asked for, nothing changed');
+select is(outbox.configure(), row(true, 8, 600, 1048576, 0)::outbox.setting, 'nothing asked for, nothing changed');
 select throws_ok($$ select outbox.configure(ring_slots => 2) $$, 'SG104', 'ring_slots is 2, allowed is 3 to 1000');
 select throws_ok($$ select outbox.configure(ring_slots => 1001) $$, 'SG104', 'ring_slots is 1001, allowed is 3 to 1000');
 select throws_ok($$ select outbox.configure(ring_period => '1.5 s') $$, 'SG104', 'ring_period is 00:00:01.5, allowed is 1 second to 7 days, in whole seconds');
@@ -13,10 +13,10 @@ select throws_ok($$ select outbox.configure(ring_period => '0') $$, 'SG104', 'ri
 select throws_ok($$ select outbox.configure(ring_period => '-1 hour') $$, 'SG104', 'ring_period is -01:00:00, allowed is 1 second to 7 days, in whole seconds');
 select throws_ok($$ select outbox.configure(payload_bytes_max => 1023) $$, 'SG104', 'payload_bytes_max is 1023, allowed is 1024 to 134217728');
 select throws_ok($$ select outbox.configure(payload_bytes_max => 134217729) $$, 'SG104', 'payload_bytes_max is 134217729, allowed is 1024 to 134217728');
-select results_eq('select * from outbox.setting', $$ values (true, 8, 600, 1048576) $$, 'what is refused changes nothing');
+select results_eq('select * from outbox.setting', $$ values (true, 8, 600, 1048576, 0) $$, 'what is refused changes nothing');
 
 insert into outbox.message (type, payload) values ('large', to_json(repeat('x', 5000)));
-select is(outbox.configure(payload_bytes_max => 2000), row(true, 8, 600, 2000)::outbox.setting, 'a lower maximum');
+select is(outbox.configure(payload_bytes_max => 2000), row(true, 8, 600, 2000, 0)::outbox.setting, 'a lower maximum');
 select throws_ok($$ insert into outbox.message (type, payload) values ('t', to_json(repeat('x', 1999))) $$, '23514',
                  'outbox.message.payload has 2001 bytes, at most 2000 are allowed (outbox.configure)', 'holds for new rows');
 select lives_ok($$ insert into outbox.message (type, payload) values ('t', to_json(repeat('x', 1998))) $$, 'up to the byte');
@@ -99,6 +99,19 @@ call session_do('other', 'commit');
 select is(outbox.truncate_leaf(:slot), 'unsettled', 'a row that was uncommitted at t1');
 do $$ begin perform position_is_now(); end $$;
 select is(outbox.truncate_leaf(:slot), 'truncated', 'until t1 has seen it');
+
+-- What is published is kept as long as set.
+select throws_ok($$ select outbox.configure(keep => '61 min') $$, 'SG104', 'keep is 01:01:00, a ring of 8 x 00:10:00 keeps at most 01:00:00');
+select throws_ok($$ select outbox.configure(ring_slots => 7, keep => '1 hour') $$, 'SG104', 'keep is 01:00:00, a ring of 7 x 00:10:00 keeps at most 00:50:00');
+select throws_ok($$ select outbox.configure(keep => '-1 s') $$, 'SG104', 'keep is -00:00:01, allowed is 0 or more, in whole seconds');
+select is((outbox.configure(keep => '30 min')).keep_seconds, 1800, 'half an hour');
+select results_eq('select (slot - outbox.current_slot() + 8) % 8 from outbox.leaf where kept and not current order by 1', $$ values (5), (6), (7) $$,
+                  'keeps the leaves of the last three periods');
+select put((:slot + 2) % 8, 'kept') \g /dev/null
+do $$ begin perform position_is_now(); end $$;
+select is(outbox.truncate_leaf((:slot + 2) % 8), 'kept', 'a leaf of two periods ago');
+select is((outbox.configure(keep => '0')).keep_seconds, 0, 'kept no longer');
+select is(outbox.truncate_leaf((:slot + 2) % 8), 'truncated', 'it goes');
 
 -- Inside a window (t1, t2]: settled is what has an id up to last_id.
 do $$ begin perform position_is_now(); end $$;

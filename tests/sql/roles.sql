@@ -37,7 +37,7 @@ insert into wanted values
                          outbox.message_7}', 'SELECT'),
     ('sagapost_relay', '{outbox.position, outbox.intent}', 'SELECT UPDATE'),
     ('sagapost_relay', '{outbox.parked}', 'DELETE INSERT SELECT UPDATE'),
-    ('sagapost_operator', '{outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
+    ('sagapost_operator', '{outbox.message, outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
                             outbox.parked_summary, outbox.status, inbox.setting, inbox.period}', 'SELECT'),
     ('sagapost_reader', '{outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
                           outbox.parked_summary, outbox.status, inbox.setting, inbox.period}', 'SELECT');

@@ -1,2 +1,2 @@
 -- The ring's leaves and their sizes. No parameters. Plan: the catalogue.
-select slot, current, bytes, total_bytes from outbox.leaf order by slot
+select slot, current, kept, bytes, total_bytes from outbox.leaf order by slot
