@@ -112,12 +112,12 @@ postgres_copy() {
     bin=$(newest_postgres)
     [ ! -d "$dir/postgres/data" ] || return 0
     # shellcheck source=/dev/null
-    primary=$(. "$1/ports" && echo "host=127.0.0.1 port=$PGPORT user=postgres application_name=$2")
+    primary=$(. "$1/ports" && echo "host=127.0.0.1 port=$PGPORT user=postgres")
     mkdir -p "$dir/postgres"
     [ "$(id -u)" != 0 ] || chown postgres:postgres "$dir/postgres"
     as_user postgres "$bin/pg_basebackup" -D "$dir/postgres/data" -d "$primary" -R -c fast -X stream \
         </dev/null >"$dir/pg_basebackup.log" 2>&1 || fail "pg_basebackup failed: see $dir/pg_basebackup.log"
-    echo "port = $PGPORT" | as_user postgres tee -a "$dir/postgres/data/postgresql.conf" >/dev/null
+    printf 'port = %s\ncluster_name = %s\n' "$PGPORT" "$2" | as_user postgres tee -a "$dir/postgres/data/postgresql.conf" >/dev/null
 }
 
 postgres_stop() { # $1: fast, or immediate

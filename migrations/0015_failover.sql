@@ -1,5 +1,7 @@
 -- part: outbox
--- The log's identity. A position names transaction ids, and those of one server mean nothing on another: after dump and restore the relay
+-- The log on another server.
+--
+-- Its identity. A position names transaction ids, and those of one server mean nothing on another: after dump and restore the relay
 -- refuses to start until outbox.rebase has said what of the log is published.
 
 -- Makes the log and the positions this server's. For the owner of the schema. Gives what it did: rebased | renamed (same_xids) | nothing (they are
@@ -94,3 +96,23 @@ end
 $$;
 
 revoke all on function outbox.rebase(boolean) from public;
+
+-- How far the log is flushed here and on each of these standbys, as bytes from its beginning, and which of them are not connected. A name that
+-- is this server's cluster_name is this server.
+-- For a relay with publish-after = replicated(...). What pg_stat_replication shows of a standby takes pg_read_all_stats, with which one would also
+-- read everybody's queries: so the relay asks this function, and the schema's owner has to have that right (or pg_monitor, or be a superuser).
+-- Without it every standby counts as not connected.
+create function outbox.flushed_by(names text[], out flush_lsn bigint, out missing text)
+    language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select least((pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint, min(coalesce(standby.flush_lsn, 0))),
+           string_agg(name, ', ') filter (where standby.flush_lsn is null)
+      from unnest(names) as name
+     cross join lateral (select case when name = current_setting('cluster_name') then (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint
+                                     else max((r.flush_lsn - '0/0'::pg_lsn)::bigint) end as flush_lsn
+                           from pg_stat_replication as r
+                          where r.application_name = name) as standby;
+end;
+
+revoke all on function outbox.flushed_by(text[]) from public;
+grant execute on function outbox.flushed_by(text[]) to sagapost_relay;

@@ -15,7 +15,7 @@
 #include "outbox/relay/windows.h"
 
 /* The newest migration of part outbox that this program needs. */
-#define LEASE_MIGRATION_NEEDED 2
+#define LEASE_MIGRATION_NEEDED 15
 
 struct lease;
 

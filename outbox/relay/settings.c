@@ -13,7 +13,8 @@ const struct setting relay_settings[] = {
     {"read-ahead-rows", SETTING_COUNT, "8000", 16, 1000000, 0, "rows read beyond the window"},
     {"read-ahead-bytes", SETTING_BYTES, "16MB", 64 * 1024, INT64_C(1) << 32, 0, "the same in bytes, the window included"},
     {"publish-after", SETTING_TEXT, "flushed", 0, 0, 0,
-     "when a row may be published: once its commit is flushed to disk"},
+     "when a row may be published: once its commit is flushed to disk; or replicated(name, ...): to that of these standbys too, so that "
+     "promoting one makes no ghosts"},
     {"order", SETTING_CHOICE, "strict", 0, 0, 0,
      "order per key of types without a row in outbox.route", "strict|pipelined"},
     SETTINGS_OF_MESSAGES,
@@ -49,16 +50,12 @@ static int check_short(const struct config *config, const char *name, struct err
 
 static int check(const struct config *config, struct error *error)
 {
-    const char *after = config_text(config, "publish-after");
     int failed = check_short(config, "default-exchange", error);
 
     if (failed >= 0)
         failed = check_short(config, "app-id", error);
     if (failed < 0)
         return failed;
-    if (strcmp(after, "flushed") != 0)
-        return error_set(error, ERROR_USAGE, RETRY_NEVER,
-                         "publish-after is '%s': this version knows 'flushed' alone", after);
     if (config_us(config, "retry-cap") < config_us(config, "retry-base"))
         return error_set(error, ERROR_USAGE, RETRY_NEVER, "retry-cap (%s) is below retry-base (%s)",
                          config_text(config, "retry-cap"), config_text(config, "retry-base"));
@@ -83,6 +80,8 @@ int settings_read(struct settings *settings, const struct config *config, struct
 {
     int failed = check(config, error);
 
+    if (failed >= 0)
+        failed = standbys_parse(&settings->standbys, config_text(config, "publish-after"), error);
     if (failed < 0)
         return failed;
     read_connections(settings, config);

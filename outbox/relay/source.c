@@ -15,10 +15,12 @@
 #define CHUNKS_AHEAD 4
 
 #define FLUSH_LOOK_US       US_PER_MS /* between looks whether the log has reached the disk */
-#define FLUSH_NUDGE_US      (50 * US_PER_MS) /* then a commit of ours makes it */
+#define FLUSH_NUDGE_US      (50 * US_PER_MS)  /* then a commit of ours makes it */
+#define STANDBY_LOOK_US     (100 * US_PER_MS) /* between looks when a standby is slow or away */
 #define LATE_TEXT_BYTES_MAX (64u << 20)
 
 enum poll_column { POLL_SNAPSHOT, POLL_INSERT_LSN, POLL_FLUSH_LSN, POLL_LAST_ID };
+enum replicated_column { REPLICATED_FLUSH_LSN, REPLICATED_MISSING };
 
 enum source_state {
     SOURCE_OFF,
@@ -57,6 +59,8 @@ struct source {
     struct loop_timer *flush_timer;
     bool flush_busy;
     int64_t flush_since_us; /* 0: nothing waits */
+    bool nudged;            /* once is enough for standbys: they get what is in the log */
+    struct standbys_wait standbys_wait;
 };
 
 /* Failures ------------------------------------------------------------------------------------- */
@@ -91,8 +95,49 @@ static bool send(struct source *source, const struct pg_statement *statement,
 static void permit(struct source *source)
 {
     flow_permit(source->options.flow, windows_permitted(source->options.windows));
-    if (!windows_wait_for_flush(source->options.windows))
+    if (!windows_wait_for_flush(source->options.windows)) {
         source->flush_since_us = 0;
+        source->nudged = false;
+        standbys_end_wait(&source->standbys_wait, source->options.stats);
+    }
+}
+
+static bool needs_standbys(const struct source *source)
+{
+    return source->options.standbys->count > 0;
+}
+
+static void on_replicated(void *data, struct pg_result *result, const struct error *failure)
+{
+    struct source *source = data;
+    int64_t waited_us;
+
+    source->flush_busy = false;
+    if (!answered(source, failure))
+        return;
+    windows_flushed(source->options.windows, pg_int(result, 0, REPLICATED_FLUSH_LSN));
+    permit(source);
+    if (!windows_wait_for_flush(source->options.windows))
+        return;
+    waited_us = standbys_still_wait(&source->standbys_wait, loop_now_us(source->options.loop),
+                                    pg_text(result, 0, REPLICATED_MISSING), source->options.stats);
+    loop_timer_arm_in(source->flush_timer,
+                      waited_us < STANDBYS_PATIENCE_US ? FLUSH_LOOK_US : STANDBY_LOOK_US);
+}
+
+static void look_at_standbys(struct source *source)
+{
+    const struct standbys *standbys = source->options.standbys;
+
+    if (source->flush_busy)
+        return;
+    pg_params_reset(&source->params);
+    pg_params_array_begin(&source->params, PG_TYPE_TEXT);
+    for (int i = 0; i < standbys->count; i++)
+        pg_params_item_text(&source->params, standbys->names[i]);
+    pg_params_array_end(&source->params);
+    source->flush_busy =
+        send(source, &sql_relay_replicated, &source->params, on_replicated, source);
 }
 
 static void on_flushed(void *data, struct pg_result *result, const struct error *failure)
@@ -127,13 +172,18 @@ static void look_at_flush(struct source *source)
         source->flush_since_us = now;
         metric_add(source->options.stats->flush_waits, 1);
     }
-    if (now - source->flush_since_us > FLUSH_NUDGE_US) {
+    if (now - source->flush_since_us > FLUSH_NUDGE_US &&
+        !(needs_standbys(source) && source->nudged)) {
         metric_add(source->options.stats->flush_nudges, 1);
         source->flush_since_us = now;
+        source->nudged = true;
         if (!send(source, &sql_relay_nudge, NULL, on_nudged, source))
             return;
     }
-    source->flush_busy = send(source, &sql_relay_flushed, NULL, on_flushed, source);
+    if (needs_standbys(source))
+        look_at_standbys(source);
+    else
+        source->flush_busy = send(source, &sql_relay_flushed, NULL, on_flushed, source);
 }
 
 static void on_flush_timer(void *data)
@@ -215,7 +265,10 @@ static void on_polled(void *data, struct pg_result *result, const struct error *
                     ? source->own_sequence
                     : t1->bound;
     windows_open(source->options.windows, t2, pg_int(result, 0, POLL_INSERT_LSN));
-    windows_flushed(source->options.windows, pg_int(result, 0, POLL_FLUSH_LSN));
+    if (needs_standbys(source))
+        look_at_standbys(source); /* empty windows wait for them too */
+    else
+        windows_flushed(source->options.windows, pg_int(result, 0, POLL_FLUSH_LSN));
     begin_window(source);
 }
 
@@ -463,6 +516,8 @@ void source_stop(struct source *source)
     source->own_sequence = 0;
     source->own_xact = 0;
     source->flush_since_us = 0;
+    source->nudged = false;
+    standbys_end_wait(&source->standbys_wait, source->options.stats);
     loop_timer_disarm(source->flush_timer);
 }
 

@@ -72,6 +72,8 @@ static const struct {
          "times rows waited until the log of their commit was on disk"),
     STAT(flush_nudges, COUNTER, "flush_nudges_total",
          "times the relay wrote to the log to have it flushed"),
+    STAT(waiting_for_standbys, GAUGE, "waiting_for_standbys",
+         "1: rows wait until the standbys of publish-after have them"),
     STAT(bounds_dropped, COUNTER, "bounds_dropped_total",
          "times the sequence was found behind the scan's bound"),
     STAT(leaves_truncated, COUNTER, "leaves_truncated_total",

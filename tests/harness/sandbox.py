@@ -50,6 +50,17 @@ class Server:
         """start, stop or kill"""
         self.run("postgres", verb, self.folder)
 
+    def value(self, text):
+        """The one value that a statement gives, asked in the database postgres."""
+        connection = psycopg2.connect(self.conninfo())
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(text)
+                return cursor.fetchone()[0]
+        finally:
+            connection.close()
+
     def conninfo(self, database="postgres", user="postgres"):
         return f"host=127.0.0.1 port={self.pg_port} user={user} dbname={database}"
 

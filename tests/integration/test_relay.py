@@ -447,7 +447,7 @@ def test_a_sequence_that_was_set_back(place, daemons):
 @pytest.mark.parametrize(
     "arguments, names",
     [
-        (["--publish-after", "replicated(a)"], ["publish-after", "flushed"]),
+        (["--publish-after", "replicated(a, )"], ["publish-after", "a name is empty"]),
         (["--window", "1"], ["window", "2"]),
         (["--retry-cap", "1ms", "--retry-base", "1s"], ["retry-cap", "retry-base"]),
         (["--default-exchange", "x" * 256], ["default-exchange", "255"]),

@@ -67,7 +67,7 @@ insert into wanted_function values
     ('sagapost_writer', '{outbox.uuid_v7, outbox.publish, outbox.publish_bytes, outbox.headers_problem}'),
     ('sagapost_worker', '{outbox.uuid_v7, outbox.publish, outbox.publish_bytes, outbox.headers_problem, inbox.accept, inbox.is_uuid_v7, inbox.maintain}'),
     ('sagapost_participant', '{outbox.uuid_v7, inbox.accept, inbox.is_uuid_v7, inbox.maintain}'),
-    ('sagapost_relay', '{outbox.truncate_leaf, outbox.backlog_at_most, outbox.current_slot, outbox.slot_expression}'),
+    ('sagapost_relay', '{outbox.truncate_leaf, outbox.flushed_by, outbox.backlog_at_most, outbox.current_slot, outbox.slot_expression}'),
     ('sagapost_operator', '{outbox.intend, outbox.requeue, outbox.discard, outbox.backlog_at_most, outbox.current_slot, outbox.slot_expression}'),
     ('sagapost_reader', '{outbox.backlog_at_most, outbox.current_slot, outbox.slot_expression}');
 select set_eq('select function from callable where role = ''' || name || '''',
