@@ -116,3 +116,14 @@ end;
 
 revoke all on function outbox.flushed_by(text[]) from public;
 grant execute on function outbox.flushed_by(text[]) to sagapost_relay;
+
+-- What a relay with publish-after = flushed had sent and a promoted server never got (outbox/relay/ghosts.h). Nobody but a person takes rows away.
+create table outbox.ghost (
+    message_id uuid not null,
+    id         bigint not null, -- it had in the log
+    share      integer not null,
+    found_at   timestamptz not null default clock_timestamp(),
+    primary key (message_id, id)
+);
+grant insert (message_id, id, share), select on outbox.ghost to sagapost_relay;
+grant select on outbox.ghost to sagapost_operator, sagapost_reader;

@@ -121,10 +121,20 @@ void relay_on_window(void *data, bool found)
     wakeup_looked(relay->wakeup, found);
 }
 
+static void remember(struct relay *relay, const struct flow_item *item)
+{
+    ghosts_remember(relay->ghosts, item->id,
+                    pg_uuid(item->chunk->rows, (int)item->row, ROW_MESSAGE_ID));
+}
+
 void relay_on_settled(void *data, const struct flow_item *item)
 {
+    struct relay *relay = data;
+
+    if (item->state == FLOW_DONE)
+        remember(relay, item);
     if (item->state == FLOW_ASIDE && item->aside != FLOW_BEHIND)
-        relay_tell_aside(data, item);
+        relay_tell_aside(relay, item);
 }
 
 void relay_on_written(void *data, uint32_t rows_aside)
@@ -145,8 +155,22 @@ void relay_on_leaves(void *data)
 
 /* Owning and losing ---------------------------------------------------------------------------- */
 
+/* What is in flight may arrive, and after a promotion be a ghost. */
+static void remember_in_flight(struct relay *relay)
+{
+    const struct flow *flow = relay->flow;
+
+    for (uint64_t number = flow_popped(flow); number < flow_pushed(flow); number++) {
+        const struct flow_item *item = flow_item(flow, flow_place(flow, number));
+
+        if (item->state == FLOW_IN_FLIGHT)
+            remember(relay, item);
+    }
+}
+
 void relay_forget(struct relay *relay)
 {
+    remember_in_flight(relay);
     lease_stop(relay->lease);
     standby_stop(relay->standby);
     source_stop(relay->source);
@@ -245,6 +269,7 @@ void relay_on_owner(void *data, const struct lease_position *at)
     fence_raise(relay->fence, lease_server(relay->lease));
     windows_start(relay->windows, &at->position);
     position_writer_start(relay->writer, at->place, at->epoch, at->last_id_ever);
+    ghosts_look(relay->ghosts);
     relay_ask_routes(relay);
     park_start(relay->park);
 }

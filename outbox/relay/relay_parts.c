@@ -182,6 +182,9 @@ static int create_keepers(struct relay *relay, struct error *error)
 
     if (failed >= 0)
         failed = ring_create(&relay->ring, &ring, error);
+    if (failed >= 0)
+        failed =
+            ghosts_create(&relay->ghosts, relay->session, settings->share, &relay->stats, error);
     return failed;
 }
 
@@ -329,6 +332,7 @@ void relay_destroy(struct relay *relay)
     position_writer_destroy(relay->writer);
     source_destroy(relay->source);
     ring_destroy(relay->ring);
+    ghosts_destroy(relay->ghosts);
     lease_destroy(relay->lease);
     standby_destroy(relay->standby);
     fence_destroy(relay->fence);

@@ -5,6 +5,7 @@
 
 #include "outbox/relay/chunk.h"
 #include "outbox/relay/fence.h"
+#include "outbox/relay/ghosts.h"
 #include "outbox/relay/lane.h"
 #include "outbox/relay/lease.h"
 #include "outbox/relay/park.h"
@@ -49,6 +50,7 @@ struct relay {
     struct park *park;
     struct wakeup *wakeup;
     struct ring *ring;
+    struct ghosts *ghosts;
 
     struct loop_hook *hook;
     struct loop_timer *tick, *position_timer, *look_timer, *drain_timer;

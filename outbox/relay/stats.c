@@ -74,6 +74,8 @@ static const struct {
          "times the relay wrote to the log to have it flushed"),
     STAT(waiting_for_standbys, GAUGE, "waiting_for_standbys",
          "1: rows wait until the standbys of publish-after have them"),
+    STAT(ghosts, COUNTER, "ghosts_total",
+         "messages sent whose transactions a promoted server does not have"),
     STAT(bounds_dropped, COUNTER, "bounds_dropped_total",
          "times the sequence was found behind the scan's bound"),
     STAT(leaves_truncated, COUNTER, "leaves_truncated_total",

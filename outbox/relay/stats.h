@@ -20,7 +20,7 @@ struct stats {
     struct metric *fenced, *silent_ended, *resignations;
     struct metric *polls, *sleeps, *notifications, *late_wakeups;
     struct metric *positions, *flush_waits, *flush_nudges, *bounds_dropped;
-    struct metric *waiting_for_standbys;
+    struct metric *waiting_for_standbys, *ghosts;
     struct metric *leaves_truncated;
     struct metric *losses_postgres, *losses_rabbitmq;
 };

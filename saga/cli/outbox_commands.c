@@ -34,6 +34,20 @@ enum cli_exit outbox_status_command(struct cli *cli, struct error *error)
     return CLI_DONE;
 }
 
+enum cli_exit ghosts_command(struct cli *cli, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
+    pg_params_init(&params);
+    pg_params_int8(&params, config_count(cli->config, "limit"));
+    enum cli_exit status = cli_connect(cli, error);
+    if (status == CLI_DONE)
+        status = cli_query(cli, &sql_cli_outbox_ghosts, &params, &rows, error);
+    if (status == CLI_DONE)
+        output_result(cli, rows, "no ghosts are known");
+    return status;
+}
+
 enum cli_exit parked_list_command(struct cli *cli, struct error *error)
 {
     struct pg_params params __attribute__((cleanup(pg_params_free)));

@@ -36,10 +36,11 @@ insert into wanted values
     ('sagapost_relay', '{outbox.message_0, outbox.message_1, outbox.message_2, outbox.message_3, outbox.message_4, outbox.message_5, outbox.message_6,
                          outbox.message_7}', 'SELECT'),
     ('sagapost_relay', '{outbox.position, outbox.intent}', 'SELECT UPDATE'),
+    ('sagapost_relay', '{outbox.ghost}', 'INSERT SELECT'),
     ('sagapost_relay', '{outbox.parked}', 'DELETE INSERT SELECT UPDATE'),
-    ('sagapost_operator', '{outbox.message, outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
+    ('sagapost_operator', '{outbox.ghost, outbox.message, outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
                             outbox.parked_summary, outbox.status, inbox.setting, inbox.period}', 'SELECT'),
-    ('sagapost_reader', '{outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
+    ('sagapost_reader', '{outbox.ghost, outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
                           outbox.parked_summary, outbox.status, inbox.setting, inbox.period}', 'SELECT');
 select set_eq('select * from allowed where role = ''' || name || '''',
               'select role, unnest(relations), privileges from wanted where role = ''' || name || '''', name || ': relations')
