@@ -1,5 +1,6 @@
 """The relay under faults, with 24 writers whose transactions overlap. Each test ends with the ledger."""
 
+import copy
 import random
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from harness import ledger
 from harness.ledger import WINDOW, relay
 from harness.wait import wait_until
+
 
 def test_nothing_is_lost_and_no_key_out_of_order(place, daemons, consumer, writers):
     relay(daemons).wait_ready()
@@ -83,6 +85,22 @@ def test_postgres_crashed_and_back(place, sandbox, daemons, consumer, writers, t
     load.stop()
     ledger.check(place, consumer, repeated_most=times * WINDOW)
     assert daemon.alive()
+
+
+def test_postgres_crashed_under_writers_that_do_not_wait_for_the_disk(place, sandbox, daemons, consumer, writers):
+    """What the crash takes back must not have been sent: its ids and transaction ids are given out again."""
+    daemon = relay(daemons).wait_ready()
+    hasty = copy.copy(place)
+    hasty.conninfo += " options='-c synchronous_commit=off'"
+    load = writers(at=hasty)
+    for _ in range(2):
+        load.wait_written(load.written + 400)
+        sandbox.postgres("kill")
+        sandbox.postgres("start")
+    daemon.wait_ready(60)
+    load.wait_written(load.written + 500)
+    load.stop()
+    ledger.check(place, consumer, repeated_most=2 * WINDOW)
 
 
 def test_backend_of_the_relay_terminated(place, daemons, consumer, writers):
