@@ -2,7 +2,8 @@
 -- How long what is over is kept. saga.setting says it; saga-worker calls saga.maintain() every minute.
 --
 --   saga_retention    an ended saga and its history, from its end on. Both lie in partitions by the time inside the saga's id, and go with
---                     them: nothing is deleted row by row, but for the few sagas that outlived their partition
+--                     them: nothing is deleted row by row, but for the few sagas that outlived their partition. A child saga is kept as
+--                     long as its parent is there: the parent may ask for its answer again, or undo it
 --   key_retention     the key of saga.start, from the start on, and in any case as long as its saga runs or is kept. After that the same
 --                     key starts another saga
 --   intent_retention  an answered intent, from the answer on
@@ -39,7 +40,8 @@ begin
 end
 $$;
 
--- How many sagas of a period must be kept beyond it: they run, or have ended after `ended_after`. Counted up to `at_most`.
+-- How many sagas of a period must be kept beyond it: they run, or have ended after `ended_after`, or are children of such a saga. Counted up
+-- to `at_most`.
 create function saga.kept_of_period(old saga.period, ended_after timestamptz, at_most integer) returns integer
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -47,7 +49,12 @@ declare
     kept integer;
 begin
     execute format('select count(*) from (select from saga.instance where id >= $1 and id < $2 union all
-                                          select from saga.%I where ended_at > $3 limit $4) as kept', old.ended)
+                                          select from saga.%I e
+                                           where e.ended_at > $3
+                                              or e.parent_id is not null
+                                             and (exists (select from saga.instance p where p.id = e.parent_id)
+                                                  or exists (select from saga.ended p where p.id = e.parent_id and p.ended_at > $3))
+                                           limit $4) as kept', old.ended)
        into strict kept using saga.lowest_id(old.starts_at), saga.lowest_id(old.ends_at), ended_after, at_most;
     return kept;
 end
@@ -57,17 +64,30 @@ $$;
 create function saga.drop_period(old saga.period, ended_after timestamptz) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
+declare
+    low      uuid := saga.lowest_id(old.starts_at);
+    high     uuid := saga.lowest_id(old.ends_at);
+    children integer;
 begin
     lock table saga.history in access exclusive mode;
     lock table saga.ended in access exclusive mode;
     execute format('alter table saga.history detach partition saga.%I', old.history);
     execute format('alter table saga.ended detach partition saga.%I', old.ended);
     execute format('insert into saga.ended select * from saga.%I where ended_at > $1', old.ended) using ended_after;
+    loop -- the children of what is kept, and theirs
+        execute format('insert into saga.ended
+                        select e.* from saga.%I e
+                         where e.parent_id is not null and not exists (select from saga.ended_default k where k.id = e.id)
+                           and (exists (select from saga.instance p where p.id = e.parent_id)
+                                or exists (select from saga.ended p where p.id = e.parent_id))', old.ended);
+        get diagnostics children = row_count;
+        exit when children = 0;
+    end loop;
     execute format('insert into saga.history
                     select h.* from (select id from saga.instance where id >= $1 and id < $2 union all
-                                     select id from saga.%I where ended_at > $3) as kept
-                    join saga.%I h on h.saga_id = kept.id', old.ended, old.history)
-      using saga.lowest_id(old.starts_at), saga.lowest_id(old.ends_at), ended_after;
+                                     select id from saga.ended_default where id >= $1 and id < $2) as kept
+                    join saga.%I h on h.saga_id = kept.id', old.history)
+      using low, high;
     execute format('drop table saga.%I, saga.%I', old.history, old.ended);
     delete from saga.period p where p.starts_at = old.starts_at;
 end
@@ -84,7 +104,11 @@ declare
     most      integer;
 begin
     select array_agg(id) into gone
-      from (select e.id from saga.ended_default e where e.ended_at <= now_at - setting.saga_retention order by e.ended_at limit at_most) as old;
+      from (select e.id from saga.ended_default e
+             where e.ended_at <= now_at - setting.saga_retention
+               and (e.parent_id is null or not exists (select from saga.instance p where p.id = e.parent_id)
+                                           and not exists (select from saga.ended p where p.id = e.parent_id))
+             order by e.ended_at limit at_most) as old;
     delete from saga.history_default h where h.saga_id = any (gone);
     delete from saga.ended_default e where e.id = any (gone);
     most := coalesce(cardinality(gone), 0);

@@ -81,6 +81,21 @@ select is(maintained(), 'nothing', 'later');
 select is(rows_of(:'outlived'), '0 ended, 0 events, 1 keys', 'what outlived its period goes when its own time is over');
 select is(rows_of(:'young') || ', ' || rows_of(:'runs'), '1 ended, 2 events, 1 keys, 1 ended, 3 events, 1 keys', 'what lies in a period goes with that');
 
+-- Children of what is there: their answer may be asked for again, or they may have to be undone -----------------------------------------
+create function child_of(parent uuid, child uuid) returns uuid language sql as $$ update saga.ended set parent_id = parent, parent_step = 'a', parent_round = 1 where id = child returning id $$;
+select make_day(now() - interval '34 days') as d34 \gset
+select saga_of(now() - interval '34 days') as parent, saga_of(now() - interval '34 days', now() - interval '33 days') as child,
+       saga_of(now() - interval '34 days', now() - interval '34 days') as grandchild, saga_of(now() - interval '34 days', now() - interval '34 days') as orphan \gset
+select child_of(:'parent', :'child'), child_of(:'child', :'grandchild'), child_of(gen_random_uuid(), :'orphan');
+select is(maintained(), 'created 0, dropped 1 more', 'the period of a parent that runs, and of its children');
+select is(rows_of(:'child') || ', ' || rows_of(:'grandchild'), '1 ended, 2 events, 1 keys, 1 ended, 2 events, 1 keys', 'children stay while their parent runs, and so do theirs');
+select is(rows_of(:'orphan'), '0 ended, 0 events, 1 keys', 'a child whose parent is gone goes');
+select is(maintained(), 'nothing', 'later');
+select is(rows_of(:'child') || ', ' || rows_of(:'grandchild'), '1 ended, 2 events, 1 keys, 1 ended, 2 events, 1 keys', 'they are not forgotten one by one either');
+with over as (delete from saga.instance where id = :'parent' returning *) insert into saga.ended select o.*, now() - interval '31 days' from over o;
+select is(concat_ws(' ', maintained(), maintained(), maintained()), 'nothing nothing nothing', 'once the parent is over');
+select is(rows_of(:'parent') || ', ' || rows_of(:'child') || ', ' || rows_of(:'grandchild'), '0 ended, 0 events, 1 keys, 0 ended, 0 events, 1 keys, 0 ended, 0 events, 1 keys', 'it goes, then its child, then its child''s child');
+
 -- Keys -----------------------------------------------------------------------------------------------------------------------------------
 select saga_of(now() - interval '91 days', now()) as kept, saga_of(now() - interval '91 days') as long_lived, saga_of(now() - interval '89 days', now() - interval '31 days') as remembered \gset
 select saga_of(now() - interval '91 days', now() - interval '91 days') as forgotten \gset
