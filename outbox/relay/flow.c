@@ -126,7 +126,7 @@ void flow_push(struct flow *flow, const struct flow_item *item)
     assert(flow_room(flow) > 0);
     *place = *item;
     place->state = FLOW_READ;
-    place->sent = false;
+    place->sent = place->refused = false;
     place->after = FLOW_NONE;
     place->detail = NULL;
     flow->pushed++;
@@ -384,17 +384,34 @@ static bool is_after(uint32_t number, uint32_t other)
     return (int32_t)(number - other) > 0;
 }
 
-/* A pipelined row was confirmed: earlier ones of its key that were refused come after it. */
+/* Rows of the key after `number` that were refused and that nobody has overtaken. */
+static uint32_t refused_after(const struct flow *flow, const struct key_state *key, uint32_t number)
+{
+    uint32_t found = 0;
+
+    for (uint32_t n = number + 1; !is_after(n, key->refused_last); n++) {
+        const struct flow_item *item = &flow->items[n & flow->mask];
+
+        found += item->refused && item->key == key->hash;
+    }
+    return found;
+}
+
+/* A pipelined row was confirmed: earlier ones of its key that were refused come after it. The
+ * broker may have told of later refusals before. */
 static void count_passed(struct flow *flow, uint32_t place)
 {
     uint32_t number = short_number(flow, place);
     struct key_state *key = keys_find(flow->keys, flow->items[place].key);
 
-    if (key->done_last == 0 || is_after(number + 1, key->done_last))
-        key->done_last = number + 1;
-    if (key->refused && is_after(number, key->refused_last)) {
-        flow->overtaken += key->refused;
-        key->refused = 0;
+    if (key->done_last && !is_after(number + 1, key->done_last))
+        return; /* what this one overtook, a later one overtook before */
+    key->done_last = number + 1;
+    if (key->refused) {
+        uint32_t left = refused_after(flow, key, number);
+
+        flow->overtaken += key->refused - left;
+        key->refused = left;
     }
 }
 
@@ -411,6 +428,7 @@ static void count_refused(struct flow *flow, uint32_t place)
     if (key->refused == 0 || is_after(number, key->refused_last))
         key->refused_last = number;
     key->refused++;
+    flow->items[place].refused = true;
 }
 
 uint64_t flow_overtaken(const struct flow *flow)

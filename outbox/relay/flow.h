@@ -61,6 +61,7 @@ struct flow_item {
     uint8_t state;
     uint8_t aside;
     bool sent;      /* at least once */
+    bool refused;   /* sent pipelined, and set aside before a later row of its key was confirmed */
     uint32_t after; /* of the key's queue */
     /* Of a row that was sent or set aside; the caller's. */
     int64_t created_us;

@@ -194,6 +194,28 @@ static void test_overtaken_rows_are_counted(void **state)
     destroy();
 }
 
+/* The broker may tell of refusals before it confirms what lies between them. */
+static void test_overtaken_rows_are_counted_between_refusals(void **state)
+{
+    (void)state;
+    create(16);
+    for (int64_t id = 1; id <= 7; id++)
+        push(id, id == 4 ? 8 : 7, true, true);
+    while (send_next())
+        ;
+    flow_set_aside(flow, place_of(1), FLOW_WAITING);
+    flow_set_aside(flow, place_of(3), FLOW_WAITING);
+    flow_set_aside(flow, place_of(4), FLOW_WAITING); /* another key */
+    flow_set_aside(flow, place_of(6), FLOW_WAITING);
+    flow_done(flow, place_of(5)); /* has overtaken 1 and 3 */
+    assert_int_equal(flow_overtaken(flow), 2);
+    flow_done(flow, place_of(2)); /* has overtaken 1, which counts once */
+    assert_int_equal(flow_overtaken(flow), 2);
+    flow_done(flow, place_of(7));
+    assert_int_equal(flow_overtaken(flow), 3);
+    destroy();
+}
+
 static void test_uncarriable_rows_are_set_aside_unsent(void **state)
 {
     uint32_t place;
@@ -454,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_skip_waits_behind_hold),
         cmocka_unit_test(test_a_pipelined_row_refused_after_another_is_behind),
         cmocka_unit_test(test_overtaken_rows_are_counted),
+        cmocka_unit_test(test_overtaken_rows_are_counted_between_refusals),
         cmocka_unit_test(test_uncarriable_rows_are_set_aside_unsent),
         cmocka_unit_test(test_a_lost_channel_sends_again_in_order),
         cmocka_unit_test(test_rows_that_are_not_permitted_wait),
