@@ -13,13 +13,13 @@ with live as (
            percentile_cont(array[0.5, 0.99]) within group (order by extract(epoch from e.ended_at - e.started_at) * 1000) as ms
       from saga.ended e
       join saga.definition d on d.id = e.definition_id
-     where e.ended_at > clock_timestamp() - $1 * interval '1 microsecond'
+     where e.ended_at > clock_timestamp() - $1::bigint * interval '1 microsecond'
      group by d.name
 )
 select name as definition, coalesce(live.running, 0) as running, coalesce(live.stuck, 0) as stuck, coalesce(live.paused, 0) as paused,
        coalesce(live.retrying, 0) as retrying, coalesce(live.undoing, 0) as undoing,
-       to_json(round(coalesce(over.ended, 0) * 1e6 / $1, 1)) as ended_per_s,
-       to_json(round(coalesce(over.undone, 0) * 1e6 / $1, 1)) as undone_per_s,
+       to_json(round(coalesce(over.ended, 0) * 1e6 / $1::bigint, 1)) as ended_per_s,
+       to_json(round(coalesce(over.undone, 0) * 1e6 / $1::bigint, 1)) as undone_per_s,
        round(over.ms[1])::bigint as p50_ms, round(over.ms[2])::bigint as p99_ms, live.oldest_s
   from live
   full join over using (name)
