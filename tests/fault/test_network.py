@@ -100,7 +100,7 @@ def test_relay_confirms_lost(place, network, relay, consumer, load, seed):
 @pytest.mark.parametrize(
     "server, settings, noticed",
     [
-        ("postgres", ("--lease-term", "1s"), "did not answer within lease-term"),
+        ("postgres", ("--lease-term", "2s"), "did not answer within lease-term"),
         ("rabbitmq", ("--amqp-heartbeat", "1s"), "connection to RabbitMQ lost"),
         ("rabbitmq", ("--confirm-timeout", "1s"), "no confirm within confirm-timeout"),
     ],

@@ -27,8 +27,19 @@ VHOSTS_AT_A_TIME = 20
 RUN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
 
+TEMPLATE = "sagapost_template"
+
+
+def sagapost_migrate(conninfo):
+    subprocess.run(
+        [PROGRAMS["sagapost"], "migrate", "--postgres", conninfo], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60, check=True
+    )
+
+
 class Server:
     """A private PostgreSQL, at `pg_port`, in a `folder` of docker/sandbox.sh."""
+
+    has_template = False
 
     def run(self, *arguments):
         done = subprocess.run(
@@ -60,6 +71,26 @@ class Server:
                 return cursor.fetchone()[0]
         finally:
             connection.close()
+
+    def execute(self, text, database="postgres"):
+        connection = psycopg2.connect(self.conninfo(database))
+        try:
+            connection.autocommit = True
+            connection.cursor().execute(text)
+        finally:
+            connection.close()
+
+    def create_database(self, name, migrate):
+        """A migrated one is a copy: ten times as fast as all migrations. A position names its database, so the copy's is told which it is."""
+        if not migrate:
+            self.execute(f"create database {name}")
+            return
+        if not self.has_template:
+            self.execute(f"create database {TEMPLATE}")
+            sagapost_migrate(self.conninfo(TEMPLATE))
+            self.has_template = True
+        self.execute(f"create database {name} template {TEMPLATE}")
+        self.execute("update outbox.position set database_oid = (select oid from pg_database where datname = current_database())", name)
 
     def conninfo(self, database="postgres", user="postgres"):
         return f"host=127.0.0.1 port={self.pg_port} user={user} dbname={database}"
@@ -158,15 +189,10 @@ class Place:
         self.sandbox = sandbox
         self.server = server or sandbox
         self.name = f"t{sandbox.counter}"
-        connection = psycopg2.connect(self.server.conninfo())
-        connection.autocommit = True
-        connection.cursor().execute(f"create database {self.name}")
-        connection.close()
+        self.server.create_database(self.name, migrate)
         self.conninfo = self.server.conninfo(self.name)
         self._amqp_uri = None
         self.closers = []
-        if migrate:
-            self.sagapost("migrate")
 
     @property
     def amqp_uri(self):

@@ -203,11 +203,12 @@ def test_a_missing_exchange_stops_nobody_else(place, daemons):
     assert "no exchange 'nowhere'" in place.value("select detail from outbox.parked where state = 'parked'")
     # Once it is known to be missing, nothing is sent there but the attempts: the log's channel stays open.
     assert daemon.metric("sagapost_outbox_connection_losses_total", server="rabbitmq") >= 1
-    unknown = daemon.metric("sagapost_outbox_unknown_total")
+    opened = 'msg="connected to RabbitMQ" lane=log'
+    channels = daemon.log().count(opened)
     publish(place, "order", *range(10, 30), exchange="nowhere")
     publish(place, "order", 5, key="b")
     assert queue.numbers(1) == [5]
-    assert daemon.metric("sagapost_outbox_unknown_total") == unknown
+    assert daemon.log().count(opened) == channels
     other = Queue(place, "elsewhere", exchange="nowhere")
     place.sql("select outbox.requeue(%s)", (lost_id,))
     assert queue.numbers(1) == [4]

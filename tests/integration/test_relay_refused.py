@@ -87,7 +87,7 @@ def test_what_was_set_aside_arrives_once_although_that_cannot_be_written(place, 
 def test_a_leaf_that_somebody_reads_is_emptied_later(place, daemons):
     place.sql("select outbox.configure(ring_slots => 4, ring_period => '1 second')")
     queue = Queue(place, "order")
-    daemon = daemons("outbox-relay", "--truncate-interval", "200ms", "--lease-term", "1s").wait_ready()
+    daemon = daemons("outbox-relay", "--truncate-interval", "200ms", "--lease-term", "2s").wait_ready()
     reader = place.connect(autocommit=False)
     publish(place, "order", 1)
     reader.cursor().execute("select count(*) from outbox.message")
@@ -139,7 +139,7 @@ def test_routes_that_cannot_be_read_for_a_while(place, daemons):
     """The routes of before stay in force."""
     place.sql("insert into outbox.route (type, exchange, routing_key) values ('order', '', 'elsewhere')")
     queue = Queue(place, "elsewhere")
-    daemon = daemons("outbox-relay", "--fallback-interval", "100ms", "--lease-term", "1s").wait_ready()
+    daemon = daemons("outbox-relay", "--fallback-interval", "100ms", "--lease-term", "2s").wait_ready()
     publish(place, "order", 1)
     assert queue.numbers(1) == [1]
     holder = place.connect(autocommit=False)

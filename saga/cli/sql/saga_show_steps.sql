@@ -1,3 +1,8 @@
--- A saga's steps for people, in the plan's order. $1 id. Plan: primary key.
-select step, kind, state, round, undo_round as undo, attempt, action, coalesce(error ->> 'code', '') || coalesce(': ' || (error ->> 'message'), '') as error
-  from saga.steps where saga_id = $1 order by place
+-- A saga's steps for people, in the plan's order; of a step that is a saga, which one, and how it stands. $1 id. Plan: primary key, index of
+-- parents.
+select s.step, s.kind, s.state, s.round, s.undo_round as undo, s.attempt, s.action,
+       concat_ws('; ', nullif(coalesce(s.error ->> 'code', '') || coalesce(': ' || (s.error ->> 'message'), ''), ''), 'saga ' || c.child) as error
+  from saga.steps s
+  left join lateral (select concat_ws(' ', c.child, c.state, c.phase, c.reason) as child from saga.children c
+                      where s.via = 'saga' and c.saga_id = s.saga_id and c.step = s.step order by c.started_at desc limit 1) c on true
+ where s.saga_id = $1 order by s.place
