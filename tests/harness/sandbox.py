@@ -81,7 +81,7 @@ class Server:
             connection.close()
 
     def create_database(self, name, migrate):
-        """A migrated one is a copy: ten times as fast as all migrations. A position names its database, so the copy's is told which it is."""
+        """A migrated one is a copy: ten times as fast as all migrations. What names its database is told the copy's name."""
         if not migrate:
             self.execute(f"create database {name}")
             return
@@ -90,7 +90,11 @@ class Server:
             sagapost_migrate(self.conninfo(TEMPLATE))
             self.has_template = True
         self.execute(f"create database {name} template {TEMPLATE}")
-        self.execute("update outbox.position set database_oid = (select oid from pg_database where datname = current_database())", name)
+        self.execute(
+            "update outbox.position set database_oid = (select oid from pg_database where datname = current_database());"
+            "update saga.setting set orchestrator = current_database()",
+            name,
+        )
 
     def conninfo(self, database="postgres", user="postgres"):
         return f"host=127.0.0.1 port={self.pg_port} user={user} dbname={database}"
