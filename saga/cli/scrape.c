@@ -123,7 +123,7 @@ static int strip_head(struct buffer *answer, struct error *error)
     const char *end = strstr(text, "\r\n\r\n");
     if (strncmp(text, ok, sizeof ok - 1) != 0 || end == NULL)
         return error_set(error, ERROR_PROTOCOL, RETRY_LATER, "it does not speak HTTP");
-    if (strncmp(text + sizeof ok, " 200 ", 5) != 0)
+    if (strncmp(text + strcspn(text, " \r"), " 200 ", 5) != 0)
         return error_set(error, ERROR_PROTOCOL, RETRY_LATER, "it answered \"%.*s\"",
                          (int)strcspn(text, "\r\n"), text);
     buffer_take(answer, (size_t)(end + 4 - text));
