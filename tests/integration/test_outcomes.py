@@ -9,8 +9,11 @@ import pytest
 
 from harness.closer import Closer
 from harness.queue import PATIENT, Queue, parked, publish, wait_parked, wait_settled
+from harness.sandbox import PROGRAMS
 from harness.wait import wait_until
 
+# AddressSanitizer keeps what was freed, up to 256 MB: it says nothing about how much memory is needed.
+SANITIZED = b"__asan_init" in PROGRAMS["outbox-relay"].read_bytes()
 MANY = 2000  # as many as the window
 
 
@@ -419,7 +422,8 @@ def test_a_held_key_with_many_later_messages(place, daemons):
     wait_until(lambda: place.value(behind) == 20000, 60, lambda: f"{place.value(behind)} behind")
     place.sql("select outbox.requeue(message_id) from outbox.parked where state = 'parked'")
     assert queue.numbers(300) == list(range(300))
-    assert anonymous_bytes(daemon) < before + (32 << 20)
+    if not SANITIZED:
+        assert anonymous_bytes(daemon) < before + (32 << 20)
 
 
 def test_later_messages_of_a_held_key_follow_in_order(place, daemons):
