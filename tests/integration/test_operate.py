@@ -7,17 +7,11 @@ import shlex
 import pytest
 
 from harness.terminal import Terminal
-from harness.told import Told
 from harness.wait import wait_until
 
 ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 ONCE = "saga.retry_policy(max => 1)"
 NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
-
-
-@pytest.fixture
-def told(place):
-    return Told(place)
 
 
 @pytest.fixture

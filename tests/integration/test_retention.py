@@ -3,13 +3,7 @@
 import psycopg2
 import pytest
 
-from harness.told import Told
 from harness.wait import wait_until
-
-
-@pytest.fixture
-def told(place):
-    return Told(place)
 
 
 def end(told, saga):

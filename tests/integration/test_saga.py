@@ -10,22 +10,10 @@ import psycopg2
 import psycopg2.errors
 import pytest
 
-from harness.told import QUICK, Told
+from harness.told import QUICK
 from harness.wait import wait_until
 
 ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
-
-
-@pytest.fixture
-def told(place):
-    return Told(place)
-
-
-@pytest.fixture
-def programs(told, daemons):
-    """A relay and a worker; returns the worker."""
-    daemons("outbox-relay").wait_ready()
-    return daemons("saga-worker").wait_ready()
 
 
 def wait_state(told, saga, *states, limit_s=30):

@@ -2,23 +2,11 @@
 
 import pytest
 
-from harness.told import QUICK, Told
+from harness.told import QUICK
 from harness.wait import wait_until
 
 ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 SLOW = "saga.retry_policy(max => 1000, base => '50ms', factor => 1, cap => '50ms')"
-
-
-@pytest.fixture
-def told(place):
-    return Told(place)
-
-
-@pytest.fixture
-def programs(told, daemons):
-    """A relay and a worker; returns the worker."""
-    daemons("outbox-relay").wait_ready()
-    return daemons("saga-worker").wait_ready()
 
 
 def define(told, parent, child, kind="compensable", more="", behind=""):

@@ -2,23 +2,10 @@
 
 import pytest
 
-from harness.told import Told
 from harness.wait import wait_until
 
 ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 EXPRESS = """'{"input": {"express": true}}'"""
-
-
-@pytest.fixture
-def told(place):
-    return Told(place)
-
-
-@pytest.fixture
-def programs(told, daemons):
-    """A relay and a worker; returns the worker."""
-    daemons("outbox-relay").wait_ready()
-    return daemons("saga-worker").wait_ready()
 
 
 def end(told, saga):

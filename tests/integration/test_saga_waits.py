@@ -6,22 +6,9 @@ import threading
 import psycopg2
 import pytest
 
-from harness.told import Told
 from harness.wait import wait_until
 
 ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
-
-
-@pytest.fixture
-def told(place):
-    return Told(place)
-
-
-@pytest.fixture
-def programs(told, daemons):
-    """A relay and a worker; returns the worker."""
-    daemons("outbox-relay").wait_ready()
-    return daemons("saga-worker").wait_ready()
 
 
 def define(told, name, wait, first="", also=""):
