@@ -11,9 +11,11 @@
 #include "outbox/runtime/log.h"
 
 #define SEND_AT_ONCE 256 /* messages between looks at what came in */
-/* With many windows waiting for their confirms, new ones are taken less often: rows of one window
- * cost less than windows of one row. */
-#define WINDOWS_MANY  64
+/* With many windows waiting for their confirms or for the position, new ones are taken less often:
+ * rows of one window cost less than windows of one row, and there may be only WINDOWS_MAX of them.
+ * It must be more than what a steady trickle opens in a position-interval: with 64 of them every
+ * tenth message at 1,000/s waited for this pause. */
+#define WINDOWS_MANY  128
 #define LOOK_PAUSE_US (10 * US_PER_MS)
 
 static void finish(struct relay *relay, const struct error *failure)
@@ -114,11 +116,11 @@ bool relay_turn(void *data)
     return leave_when_drained(relay) || did;
 }
 
-void relay_on_window(void *data, bool found)
+void relay_on_window(void *data, uint64_t rows)
 {
     struct relay *relay = data;
 
-    wakeup_looked(relay->wakeup, found);
+    wakeup_looked(relay->wakeup, rows);
 }
 
 static void remember(struct relay *relay, const struct flow_item *item)

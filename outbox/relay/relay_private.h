@@ -75,7 +75,7 @@ static inline bool relay_owns(const struct relay *relay)
 
 /* relay.c, for the parts to call */
 bool relay_turn(void *data);
-void relay_on_window(void *data, bool found);
+void relay_on_window(void *data, uint64_t rows);
 void relay_on_settled(void *data, const struct flow_item *item);
 void relay_on_written(void *data, uint32_t rows_aside);
 void relay_on_leaves(void *data);

@@ -458,11 +458,11 @@ static bool take_rows(struct source *source)
 
 static void end_window(struct source *source)
 {
-    bool found = flow_pushed(source->options.flow) > source->window_start;
+    uint64_t rows = flow_pushed(source->options.flow) - source->window_start;
 
     windows_close(source->options.windows);
     source->state = SOURCE_IDLE;
-    source->options.on_window(source->options.data, found);
+    source->options.on_window(source->options.data, rows);
 }
 
 bool source_turn(struct source *source)

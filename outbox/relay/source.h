@@ -40,7 +40,7 @@ struct source_options {
     const struct standbys *standbys; /* that must have a row too before it is published */
     uint32_t rows_max;               /* read ahead */
     int64_t bytes_max;               /* in memory */
-    void (*on_window)(void *data, bool found);
+    void (*on_window)(void *data, uint64_t rows); /* it had so many */
     /* A statement failed other than by the loss of the connection. The source stands still until it
      * is stopped and started. */
     void (*on_failure)(void *data, const struct error *failure);

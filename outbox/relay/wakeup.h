@@ -15,6 +15,9 @@
  * relay looks for their rows with growing pauses until the lock is granted. A slow fallback look
  * stays in every state. Losing the second connection is losing the queue: back to polling.
  *
+ * A look that found only a few rows is followed by the same pause: under a steady trickle the rows
+ * of a moment are read together, and nobody goes to sleep for less than that.
+ *
  * With notifications off, the relay polls at an interval.
  *
  * The table of states is wakeup_machine.h's; this is what carries it out. */
@@ -47,8 +50,8 @@ void wakeup_start(
 void wakeup_stop(struct wakeup *wakeup);
 /* Whether a look is due; asked between windows. */
 bool wakeup_is_due(const struct wakeup *wakeup);
-void wakeup_looking(struct wakeup *wakeup);            /* it was begun */
-void wakeup_looked(struct wakeup *wakeup, bool found); /* and ended */
+void wakeup_looking(struct wakeup *wakeup);               /* it was begun */
+void wakeup_looked(struct wakeup *wakeup, uint64_t rows); /* and ended, having found so many */
 void wakeup_notified(struct wakeup *wakeup);
 
 #endif

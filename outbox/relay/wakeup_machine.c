@@ -12,6 +12,7 @@ static const struct {
 } transitions[] = {
     /* clang-format off */
     {WAKEUP_AWAKE,       WAKEUP_FOUND,         WAKEUP_AWAKE,       WAKEUP_LOOK,        "there may be more"},
+    {WAKEUP_AWAKE,       WAKEUP_FOUND_FEW,     WAKEUP_PAUSING,     WAKEUP_ARM_PAUSE,   "a moment's rows cost one look together"},
     {WAKEUP_AWAKE,       WAKEUP_EMPTY,         WAKEUP_TRYING,      WAKEUP_TRY,         "nothing to do: whoever writes from here on shall say so"},
 
     {WAKEUP_TRYING,      WAKEUP_GRANTED,       WAKEUP_LAST_LOOK,   WAKEUP_LOOK,        "what committed before the lock has told nobody"},
@@ -22,6 +23,7 @@ static const struct {
     {WAKEUP_PAUSING,     WAKEUP_NOTIFIED,      WAKEUP_AWAKE,       WAKEUP_LOOK,        "somebody says so"},
 
     {WAKEUP_LAST_LOOK,   WAKEUP_FOUND,         WAKEUP_AWAKE,       WAKEUP_UNLOCK | WAKEUP_LOOK, "no sleep"},
+    {WAKEUP_LAST_LOOK,   WAKEUP_FOUND_FEW,     WAKEUP_PAUSING,     WAKEUP_UNLOCK | WAKEUP_ARM_PAUSE, "no sleep yet"},
     {WAKEUP_LAST_LOOK,   WAKEUP_NOTIFIED,      WAKEUP_AWAKE,       WAKEUP_UNLOCK | WAKEUP_LOOK, "it committed after the look had begun"},
     {WAKEUP_LAST_LOOK,   WAKEUP_EMPTY,         WAKEUP_ASLEEP,      WAKEUP_ARM_FALLBACK, "every later writer notifies"},
 
@@ -29,6 +31,7 @@ static const struct {
     {WAKEUP_ASLEEP,      WAKEUP_TIMER,         WAKEUP_LAST_LOOK,   WAKEUP_LOOK,        "writers may skip the notification; and nothing is certain"},
 
     {WAKEUP_QUEUED,      WAKEUP_FOUND,         WAKEUP_QUEUED,      WAKEUP_LOOK,        "there may be more"},
+    {WAKEUP_QUEUED,      WAKEUP_FOUND_FEW,     WAKEUP_QUEUED,      WAKEUP_ARM_PAUSE,   "a moment's rows cost one look together"},
     {WAKEUP_QUEUED,      WAKEUP_FOUND_OFTEN,   WAKEUP_AWAKE,       WAKEUP_DROP_2 | WAKEUP_LOOK, "writers are busy: they shall not pay for notifications"},
     {WAKEUP_QUEUED,      WAKEUP_EMPTY,         WAKEUP_QUEUED,      WAKEUP_ARM_GROWING, "writers from before the queue do not notify"},
     {WAKEUP_QUEUED,      WAKEUP_TIMER,         WAKEUP_QUEUED,      WAKEUP_LOOK,        "the pause is over"},
@@ -54,7 +57,7 @@ struct wakeup_step wakeup_decide(enum wakeup_state state, enum wakeup_event even
         if (transitions[i].state == state && transitions[i].event == event)
             return (struct wakeup_step){transitions[i].next, transitions[i].acts,
                                         transitions[i].because};
-    if (event == WAKEUP_FOUND_OFTEN)
+    if (event == WAKEUP_FOUND_OFTEN || event == WAKEUP_FOUND_FEW)
         return wakeup_decide(state, WAKEUP_FOUND);
     return (struct wakeup_step){state, 0, "it means nothing here"};
 }

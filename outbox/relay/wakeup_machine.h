@@ -9,7 +9,7 @@ enum wakeup_state {
     WAKEUP_OFF,
     WAKEUP_AWAKE,       /* a look is due or under way */
     WAKEUP_TRYING,      /* asked for the lock */
-    WAKEUP_PAUSING,     /* refused: a writer is in flight */
+    WAKEUP_PAUSING,     /* refused: a writer is in flight; or rows trickle in */
     WAKEUP_LAST_LOOK,   /* has the lock, looks once more */
     WAKEUP_ASLEEP,      /* has the lock */
     WAKEUP_QUEUED,      /* waits for the lock on the second connection, and looks now and then */
@@ -20,6 +20,8 @@ enum wakeup_state {
 
 enum wakeup_event {
     WAKEUP_FOUND,       /* the look found rows */
+    WAKEUP_FOUND_FEW,   /* so few that those of a moment would cost hardly more: as FOUND, but where
+                           a row says otherwise */
     WAKEUP_FOUND_OFTEN, /* and so did many before it: as FOUND, but where a row says otherwise */
     WAKEUP_EMPTY,       /* it did not */
     WAKEUP_GRANTED,

@@ -198,16 +198,12 @@ void windows_flushed(struct windows *windows, int64_t lsn)
 
 uint64_t windows_permitted(const struct windows *windows)
 {
-    uint64_t permitted = windows->advanced;
-
-    for (int i = 0; i < windows->count; i++) {
-        const struct window *window = entry(windows, i);
-
-        if (window->flush_lsn > windows->flushed_lsn)
-            break;
-        permitted = window->end;
-    }
-    return permitted;
+    /* Each was taken where the log was written at least as far as for the one before: the last that
+     * is on disk is mostly the last of all. */
+    for (int i = windows->count - 1; i >= 0; i--)
+        if (entry(windows, i)->flush_lsn <= windows->flushed_lsn)
+            return entry(windows, i)->end;
+    return windows->advanced;
 }
 
 bool windows_wait_for_flush(const struct windows *windows)

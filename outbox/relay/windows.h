@@ -25,7 +25,7 @@
 
 #include "outbox/relay/snapshot.h"
 
-#define WINDOWS_MAX 256
+#define WINDOWS_MAX 1024
 
 struct windows;
 

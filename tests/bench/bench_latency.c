@@ -1,13 +1,16 @@
 /* bench_latency: how long from COMMIT to the consumer.
  *
  *   bench_latency --queue NAME [--type classic|quorum] [--bytes N]
- *                 (--rate N --seconds N [--threads N] | --idle N)
+ *                 (--rate N --seconds N [--threads N] [--bare] | --idle N)
  *
  * --rate: threads commit transactions of one outbox row each at a fixed rate, whatever becomes of
  * the earlier ones (an open loop), and note when COMMIT returned; a consumer notes what arrives, by
  * the number in the message. The first second is left out. --idle: N messages one by one, each
- * committed once the relay sleeps. The servers come from SAGAPOST_POSTGRES and SAGAPOST_AMQP.
- * Prints one line; `silence` is the longest time between two arrivals (what a takeover takes). */
+ * committed once the relay sleeps. --bare: the writers commit to the table plain.message, which no
+ * relay reads, and publish by themselves as soon as COMMIT has returned: what both servers take
+ * without a relay in between, on a way that loses messages. The servers come from SAGAPOST_POSTGRES
+ * and SAGAPOST_AMQP. Prints one line; `silence` is the longest time between two arrivals (what a
+ * takeover takes). */
 #include "outbox/runtime/clock.h"
 #include "tests/bench/bare.h"
 
@@ -31,6 +34,7 @@ struct bench {
     const char *postgres, *amqp, *queue, *type;
     size_t bytes;
     unsigned rate, seconds, threads, idle;
+    bool bare;
 
     unsigned count;
     int64_t start_us;
@@ -46,6 +50,7 @@ struct writer {
     struct bench *bench;
     unsigned first;
     PGconn *connection;
+    struct bare bare;
     pthread_t thread;
 };
 
@@ -77,7 +82,9 @@ static PGconn *connect_postgres(const struct bench *b)
     PGconn *connection = PQconnectdb(b->postgres);
     PGresult *result = PQprepare(
         connection, "write",
-        "insert into outbox.message (type, key, payload) values ($1, $2, $3::json)", 0, NULL);
+        b->bare ? "insert into plain.message (type, key, payload) values ($1, $2, $3::json)"
+                : "insert into outbox.message (type, key, payload) values ($1, $2, $3::json)",
+        0, NULL);
 
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         die("connect", PQerrorMessage(connection));
@@ -85,10 +92,11 @@ static PGconn *connect_postgres(const struct bench *b)
     return connection;
 }
 
-/* A statement outside a transaction block: when its answer is here, it has committed. */
-static void write_message(struct bench *b, PGconn *connection, unsigned number)
+/* A statement outside a transaction block: when its answer is here, it has committed. `payload` has
+ * room for BYTES_MAX + 1. */
+static void write_message(struct bench *b, PGconn *connection, unsigned number, char *payload)
 {
-    char key[16], payload[BYTES_MAX + 1];
+    char key[16];
     const char *values[] = {b->queue, key, payload};
     PGresult *result;
     size_t used;
@@ -109,13 +117,18 @@ static void *write_at_rate(void *data)
 {
     struct writer *writer = data;
     struct bench *b = writer->bench;
+    char payload[BYTES_MAX + 1];
 
     for (unsigned n = writer->first; n < b->count; n += b->threads) {
         int64_t due_us = b->start_us + (int64_t)n * US_PER_S / b->rate;
 
         pause_us(due_us - now_us());
         raise_to(&b->late_us, now_us() - due_us);
-        write_message(b, writer->connection, n);
+        write_message(b, writer->connection, n, payload);
+        if (b->bare) {
+            bare_publish(&writer->bare, payload, b->bytes);
+            bare_confirms(&writer->bare, false);
+        }
     }
     return NULL;
 }
@@ -124,8 +137,11 @@ static void run_rate(struct bench *b)
 {
     struct writer writers[THREADS_MAX];
 
-    for (unsigned i = 0; i < b->threads; i++)
+    for (unsigned i = 0; i < b->threads; i++) {
         writers[i] = (struct writer){.bench = b, .first = i, .connection = connect_postgres(b)};
+        if (b->bare)
+            bare_start(&writers[i].bare, b->amqp, b->queue, b->count);
+    }
     b->start_us = now_us();
     for (unsigned i = 0; i < b->threads; i++)
         if (pthread_create(&writers[i].thread, NULL, write_at_rate, &writers[i]))
@@ -133,6 +149,8 @@ static void run_rate(struct bench *b)
     for (unsigned i = 0; i < b->threads; i++) {
         pthread_join(writers[i].thread, NULL);
         PQfinish(writers[i].connection);
+        if (b->bare)
+            bare_stop(&writers[i].bare);
     }
 }
 
@@ -171,11 +189,12 @@ static void wait_asleep(PGconn *connection)
 static void run_idle(struct bench *b)
 {
     PGconn *connection = connect_postgres(b);
+    char payload[BYTES_MAX + 1];
 
     for (unsigned n = 0; n < b->count; n++) {
         wait_asleep(connection);
         pause_us(50000); /* what the look at its sleep stirred up is over */
-        write_message(b, connection, n);
+        write_message(b, connection, n, payload);
         wait_arrived(b, n + 1);
     }
     PQfinish(connection);
@@ -264,8 +283,9 @@ static void report(const struct bench *b)
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: bench_latency --queue NAME [--type classic|quorum] [--bytes N]\n"
-                    "                     (--rate N --seconds N [--threads N] | --idle N)\n");
+    fprintf(stderr,
+            "usage: bench_latency --queue NAME [--type classic|quorum] [--bytes N]\n"
+            "                     (--rate N --seconds N [--threads N] [--bare] | --idle N)\n");
     exit(2);
 }
 
@@ -281,11 +301,15 @@ static unsigned number(const char *text, unsigned most)
 
 static void parse(struct bench *b, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"queue", required_argument, NULL, 'q'},   {"type", required_argument, NULL, 'y'},
-        {"bytes", required_argument, NULL, 'b'},   {"rate", required_argument, NULL, 'r'},
-        {"seconds", required_argument, NULL, 's'}, {"threads", required_argument, NULL, 't'},
-        {"idle", required_argument, NULL, 'i'},    {0}};
+    static const struct option options[] = {{"queue", required_argument, NULL, 'q'},
+                                            {"type", required_argument, NULL, 'y'},
+                                            {"bytes", required_argument, NULL, 'b'},
+                                            {"rate", required_argument, NULL, 'r'},
+                                            {"seconds", required_argument, NULL, 's'},
+                                            {"threads", required_argument, NULL, 't'},
+                                            {"idle", required_argument, NULL, 'i'},
+                                            {"bare", no_argument, NULL, 'B'},
+                                            {0}};
     int option;
 
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -311,13 +335,16 @@ static void parse(struct bench *b, int argc, char **argv)
         case 'i':
             b->idle = number(optarg, 100000);
             break;
+        case 'B':
+            b->bare = true;
+            break;
         default:
             usage();
         }
     }
     b->count = b->idle ? b->idle : b->rate * b->seconds;
     if (optind != argc || !b->queue || !b->postgres || !b->amqp || !b->threads ||
-        b->bytes < BYTES_MIN || (!b->idle && (b->seconds < 2 || !b->rate)))
+        b->bytes < BYTES_MIN || (b->idle ? b->bare : b->seconds < 2 || !b->rate))
         usage();
 }
 

@@ -117,6 +117,10 @@ static void relay_steps(const struct world *from)
                 next = *from;
                 next.looking = next.found = 0;
                 happened(&next, WAKEUP_FOUND_OFTEN);
+                reach(&next);
+                next = *from;
+                next.looking = next.found = 0;
+                happened(&next, WAKEUP_FOUND_FEW);
             }
         }
         reach(&next);
@@ -259,10 +263,29 @@ static void test_what_means_nothing_changes_nothing(void **state)
     assert_int_equal(wakeup_decide(WAKEUP_AWAKE, WAKEUP_GRANTED_2).next, WAKEUP_AWAKE);
 }
 
+/* Rows that trickle in are looked for once in a moment, and nobody goes to sleep in between. */
+static void test_a_few_rows_are_followed_by_a_pause(void **state)
+{
+    static const enum wakeup_state looking[] = {WAKEUP_AWAKE, WAKEUP_LAST_LOOK};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct wakeup_step step = wakeup_decide(looking[i], WAKEUP_FOUND_FEW);
+
+        assert_int_equal(step.next, WAKEUP_PAUSING);
+        assert_true(step.acts & WAKEUP_ARM_PAUSE);
+        assert_false(step.acts & WAKEUP_LOOK);
+        assert_int_equal(wakeup_decide(looking[i], WAKEUP_FOUND).acts & WAKEUP_LOOK, WAKEUP_LOOK);
+    }
+    assert_int_equal(wakeup_decide(WAKEUP_PAUSING, WAKEUP_TIMER).acts, WAKEUP_LOOK);
+    assert_int_equal(wakeup_decide(WAKEUP_LAST_LOOK_2, WAKEUP_FOUND_FEW).next, WAKEUP_AWAKE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_wakeup_is_lost),
+        cmocka_unit_test(test_a_few_rows_are_followed_by_a_pause),
         cmocka_unit_test(test_what_means_nothing_changes_nothing),
     };
 
