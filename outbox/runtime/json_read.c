@@ -65,25 +65,38 @@ static bool name_is(const char *inside, size_t bytes, const char *name)
     return !*name;
 }
 
+bool json_next(const struct json_span *container, const char **cursor, struct json_span *ret_name,
+               struct json_span *ret_value)
+{
+    const char *end = container->text + container->bytes;
+    const char *next = after_space(*cursor ? *cursor : container->text + 1, end);
+
+    assert(container->kind == JSON_OBJECT || container->kind == JSON_ARRAY);
+    if (*cursor && next < end && *next == ',')
+        next = after_space(next + 1, end);
+    if (next >= end || *next == '}' || *next == ']')
+        return false;
+    if (container->kind == JSON_OBJECT) {
+        const char *behind = after_string(next, end);
+        *ret_name = (struct json_span){next, (size_t)(behind - next), JSON_STRING};
+        next = after_space(after_space(behind, end) + 1, end); /* past the colon */
+    }
+    *cursor = after_value(next, end);
+    *ret_value = (struct json_span){next, (size_t)(*cursor - next), json_kind_of(*next)};
+    return true;
+}
+
 bool json_member(const struct json_span *object, const char *name, struct json_span *ret_value)
 {
-    const char *end = object->text + object->bytes;
-    const char *next;
+    const char *cursor = NULL;
+    struct json_span found, value;
 
     assert(object->kind == JSON_OBJECT);
-    next = after_space(object->text + 1, end);
-    while (next < end && *next == '"') {
-        const char *quote = next;
-        const char *behind = after_string(next, end);
-        const char *value = after_space(after_space(behind, end) + 1, end); /* past the colon */
-        next = after_value(value, end);
-        if (name_is(quote + 1, (size_t)(behind - quote) - 2, name)) {
-            *ret_value = (struct json_span){value, (size_t)(next - value), json_kind_of(*value)};
+    while (json_next(object, &cursor, &found, &value)) {
+        if (name_is(found.text + 1, found.bytes - 2, name)) {
+            *ret_value = value;
             return true;
         }
-        next = after_space(next, end);
-        if (next < end && *next == ',')
-            next = after_space(next + 1, end);
     }
     return false;
 }

@@ -54,6 +54,12 @@ int json_check(const char *text, size_t bytes, const struct json_limits *limits,
  * unescaping. */
 bool json_member(const struct json_span *object, const char *name, struct json_span *ret_value);
 
+/* Goes through a checked array or object in its order: false after the last. *cursor is NULL at
+ * first. ret_name: of a member, its name as it stands there, quotes included; of an array's element
+ * of no meaning. */
+bool json_next(const struct json_span *container, const char **cursor, struct json_span *ret_name,
+               struct json_span *ret_value);
+
 /* Of a checked string: its UTF-8 with escapes resolved, NUL-terminated, into out[capacity].
  * ERROR_LIMIT when too long; out is "" then. */
 int json_string_copy(const struct json_span *string, char *out, size_t capacity,

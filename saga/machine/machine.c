@@ -210,6 +210,7 @@ static enum step_event step_event_of(const struct machine_event *event)
     case EVENT_RESUME:
     case EVENT_ABANDON:
     case EVENT_TAKE_BACK:
+    case EVENT_MIGRATE:
     case MACHINE_EVENT_COUNT:
         return NOTHING;
     default:
@@ -358,6 +359,9 @@ static void apply_to_saga(struct context *context)
     case EVENT_TAKE_BACK:
         machine_saga_event(context, ON_TAKE_BACK);
         return;
+    case EVENT_MIGRATE:
+        machine_saga_event(context, ON_MIGRATE);
+        return;
     default:
         drop(context->decision, is_intent(context->event->type) ? VERDICT_REFUSED : VERDICT_IGNORED,
              "it needs a step");
@@ -374,6 +378,7 @@ static bool about_saga(const struct machine_event *event)
     case EVENT_RESUME:
     case EVENT_ABANDON:
     case EVENT_TAKE_BACK:
+    case EVENT_MIGRATE:
         return true;
     default:
         return event->step < 0;

@@ -98,6 +98,9 @@ struct plan_step {
     bool skip_on_timeout; /* of a signal: it goes on without; else it fails */
     bool has_input, has_undo_input;
     bool has_condition; /* run_if or skip_if: see command_asks_condition */
+    /* All of it as publish has written it, JSON; NULL: the plan was built in memory. */
+    const char *content;
+    size_t content_bytes;
 };
 
 struct plan {
@@ -154,6 +157,7 @@ enum machine_event_type {
     EVENT_ABANDON,
     EVENT_SIGNAL,
     EVENT_TAKE_BACK, /* of a child saga that has succeeded: its parent's step is undone */
+    EVENT_MIGRATE,   /* it goes on by another version: see migrate.h */
     MACHINE_EVENT_COUNT
 };
 
@@ -167,6 +171,9 @@ struct machine_event {
     int64_t now_us;
     uint64_t seed;      /* for jitter */
     const char *reason; /* of a failure or an intent; may be NULL */
+    /* Of EVENT_MIGRATE. */
+    const struct plan *to;
+    bool inputs_missing; /* a step that has not begun would find no input: the caller has looked */
 };
 
 /* The first action of a step with a condition is sent only if its condition holds: whoever sends it

@@ -84,6 +84,7 @@ static const char *const event_names[MACHINE_EVENT_COUNT] = {
     [EVENT_ABANDON] = "abandon",
     [EVENT_SIGNAL] = "signal",
     [EVENT_TAKE_BACK] = "take_back",
+    [EVENT_MIGRATE] = "migrate",
 };
 
 static const char *const step_event_names[STEP_EVENT_COUNT] = {
@@ -122,6 +123,7 @@ static const char *const saga_event_names[SAGA_EVENT_COUNT] = {
     [ON_RETRY_STUCK] = "retry",
     [ON_ABANDON] = "abandon",
     [ON_TAKE_BACK] = "take back",
+    [ON_MIGRATE] = "migrate",
     [ON_VIOLATION] = "violation",
     [FOUND_FORWARD] = "forward",
     [FOUND_PAST_PIVOT] = "past the pivot",

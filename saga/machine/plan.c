@@ -5,6 +5,8 @@
  * reported with the step's name. */
 #include "saga/machine/plan.h"
 
+#include "outbox/runtime/json_scan.h"
+
 #include <assert.h>
 #include <json-c/json.h>
 #include <math.h>
@@ -21,6 +23,7 @@
 struct plan_owner {
     struct plan plan;
     struct json_object *document;
+    char *text; /* the contents of the steps lie in it */
 };
 
 struct reader {
@@ -236,6 +239,32 @@ static struct json_object *parse(const char *json, size_t bytes, struct reader *
     return document;
 }
 
+/* Where each step stands in the text: what has no meaning to the machine is compared as it was
+ * written (migrate.c), numbers of any length included, which json-c would round. */
+static int find_contents(struct plan_owner *owner, const char *json, size_t bytes,
+                         struct error *error)
+{
+    const struct json_limits limits = {.bytes_max = PLAN_BYTES_MAX, .depth_max = JSON_DEPTH_MAX};
+    struct json_span root, steps, unnamed, step;
+    const char *cursor = NULL;
+    owner->text = malloc(bytes + 1);
+    if (!owner->text)
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "out of memory for a plan");
+    memcpy(owner->text, json, bytes);
+    int rc = json_check(owner->text, bytes, &limits, &root, error);
+    if (rc < 0)
+        return error_context(error, "plan");
+    bool found = json_member(&root, "steps", &steps);
+    assert(found); /* read_plan has read it */
+    for (int i = 0; i < owner->plan.step_count; i++) {
+        found = json_next(&steps, &cursor, &unnamed, &step);
+        assert(found);
+        owner->plan.steps[i].content = step.text;
+        owner->plan.steps[i].content_bytes = step.bytes;
+    }
+    return 0;
+}
+
 int plan_read(const char *json, size_t bytes, struct plan **ret_plan, struct error *error)
 {
     struct error unused;
@@ -247,6 +276,8 @@ int plan_read(const char *json, size_t bytes, struct plan **ret_plan, struct err
     if (!reader.failed)
         read_plan(&reader, owner);
     int rc = reader.failed ? reader.error->code : plan_complete(&owner->plan, error);
+    if (rc == 0)
+        rc = find_contents(owner, json, bytes, error);
     if (rc < 0) {
         plan_free(&owner->plan);
         return rc;
@@ -261,6 +292,7 @@ void plan_free(struct plan *plan)
         return;
     struct plan_owner *owner = (struct plan_owner *)plan; /* its first member */
     json_object_put(owner->document);
+    free(owner->text);
     free(owner);
 }
 

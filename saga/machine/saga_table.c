@@ -1,5 +1,6 @@
 /* saga_table.c: how the saga moves: by intents, by its deadline, and by what settle.c finds in its
  * steps. */
+#include "saga/machine/migrate.h"
 #include "saga/machine/table.h"
 
 /* Guards. */
@@ -52,6 +53,18 @@ static bool stuck_backward(const struct context *context)
 static bool stuck_in_doubt(const struct context *context)
 {
     return context->instance->phase == PHASE_IN_DOUBT;
+}
+
+static bool other_past(const struct context *context)
+{
+    char why[MIGRATE_TEXT_BYTES_MAX];
+    return !context->event->to ||
+           migrate_differs(context->plan, context->instance, context->event->to, why);
+}
+
+static bool no_inputs(const struct context *context)
+{
+    return context->event->inputs_missing;
 }
 
 /* Actions. */
@@ -158,6 +171,13 @@ static void take_back(struct context *context)
     reason_set_abort(context->instance, "its parent saga is undone", context->event->reason);
 }
 
+static void migrate(struct context *context)
+{
+    migrate_instance(context->plan, context->instance, context->event->to);
+    context->plan = context->event->to;
+    note(context, "migrated", "by an operator");
+}
+
 static void phase_forward(struct context *context)
 {
     set_phase(context, PHASE_FORWARD);
@@ -231,7 +251,11 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(LIVE,         E(TAKE_BACK), ALWAYS,       refuse,    STATE_KEEP,    "it has not ended"),
     ROW(S(SUCCEEDED), E(TAKE_BACK), pivot_passed, refuse,    STATE_KEEP,    "its pivot has passed: it can only be completed"),
     ROW(S(SUCCEEDED), E(TAKE_BACK), ALWAYS,       take_back, SAGA_ABORTING, "its parent saga is undone: so is what it did"),
-    ROW(ENDED, INTENTS | E(TAKE_BACK), ALWAYS,  refuse,      STATE_KEEP, "the saga has ended"),
+    ROW(S(RUNNING) | S(COMPLETING), E(MIGRATE), other_past, refuse,  STATE_KEEP, "what it has done is not the same in that version"),
+    ROW(S(RUNNING) | S(COMPLETING), E(MIGRATE), no_inputs,  refuse,  STATE_KEEP, "a step of that version would not find its input"),
+    ROW(S(RUNNING) | S(COMPLETING), E(MIGRATE), ALWAYS,     migrate, STATE_KEEP, "what it has done is the same in that version"),
+    ROW(LIVE,         E(MIGRATE), ALWAYS,         refuse,    STATE_KEEP,    "it is stuck or is being undone: it ends by the version that it has"),
+    ROW(ENDED, INTENTS | E(TAKE_BACK) | E(MIGRATE), ALWAYS, refuse,      STATE_KEEP, "the saga has ended"),
     ROW(ENDED, E(DEADLINE) | E(VIOLATION) | FOUND, ALWAYS, ignore, STATE_KEEP, "no rule asks for this"),
 
     /* What an answer claims cannot be. Nothing new is sent until an operator has looked. */

@@ -63,6 +63,7 @@ enum saga_event {
     ON_RETRY_STUCK,
     ON_ABANDON,
     ON_TAKE_BACK, /* a saga that succeeded is undone with its parent */
+    ON_MIGRATE,   /* it goes on by another version of its definition */
     ON_VIOLATION, /* an answer claims an effect that is recorded as never done */
     /* what settle.c finds in the steps; each stands for one state */
     FOUND_FORWARD,

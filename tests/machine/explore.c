@@ -105,6 +105,12 @@ struct walk {
     bool trace;
 };
 
+/* The plan that a world goes by. */
+static const struct plan *plan_of(const struct walk *walk, const struct world *world)
+{
+    return world->migrated ? walk->options->to : walk->plan;
+}
+
 /* Traces: the moves are found again on the way from each world to the next. */
 
 /* True if this move leads to `wanted`; a command that could not be sent is told in *ret_refusal. */
@@ -115,13 +121,14 @@ static bool leads_to(const struct walk *walk, const struct world *before, const 
     static const enum machine_event_type types[] = {MACHINE_EVENT_COUNT, EVENT_UNMAPPABLE,
                                                     EVENT_CONDITION_FALSE};
     struct world after = *before;
-    (void)world_apply(walk->plan, &after, move, NULL, &decision);
+    (void)world_apply(plan_of(walk, before), &after, move, NULL, &decision);
     for (int i = 0; i < 1 + 2 * decision.command_count; i++) {
         struct world_key key;
         *ret_refusal = (struct refusal){i == 0 ? types[0] : types[1 + i % 2], (i - 1) / 2};
         after = *before;
-        (void)world_apply(walk->plan, &after, move, i == 0 ? NULL : ret_refusal, &unused);
-        key = world_pack(walk->plan, &after);
+        (void)world_apply(plan_of(walk, before), &after, move, i == 0 ? NULL : ret_refusal,
+                          &unused);
+        key = world_pack(&after);
         if (memcmp(&key, wanted, sizeof(key)) == 0)
             return true;
     }
@@ -134,18 +141,19 @@ static void print_step(const struct walk *walk, uint32_t from, uint32_t to)
     struct move moves[MOVES_MAX];
     struct refusal refusal;
     const struct world_key *wanted = &walk->explorer->nodes[to].key;
-    world_unpack(walk->plan, &walk->explorer->nodes[from].key, &before);
-    int count = world_moves(walk->plan, &before, walk->options, moves);
+    world_unpack(&walk->explorer->nodes[from].key, &before);
+    const struct plan *plan = plan_of(walk, &before);
+    int count = world_moves(plan, &before, walk->options, moves);
     for (int i = 0; i < count; i++) {
         if (!leads_to(walk, &before, &moves[i], wanted, &refusal))
             continue;
-        move_print(walk->plan, &moves[i]);
+        move_print(plan, &moves[i]);
         if (refusal.type != MACHINE_EVENT_COUNT)
             printf("  then %s\n", machine_event_name(refusal.type));
         break;
     }
-    world_unpack(walk->plan, wanted, &after);
-    world_print(walk->plan, &after);
+    world_unpack(wanted, &after);
+    world_print(plan_of(walk, &after), &after);
 }
 
 static void print_path(const struct walk *walk, uint32_t node)
@@ -157,8 +165,8 @@ static void print_path(const struct walk *walk, uint32_t node)
         return;
     }
     struct world world;
-    world_unpack(walk->plan, &walk->explorer->nodes[node].key, &world);
-    world_print(walk->plan, &world);
+    world_unpack(&walk->explorer->nodes[node].key, &world);
+    world_print(plan_of(walk, &world), &world);
 }
 
 static void broken(struct walk *walk, const char *why, uint32_t node, const struct move *move,
@@ -170,9 +178,9 @@ static void broken(struct walk *walk, const char *why, uint32_t node, const stru
     printf("BROKEN: %s\n", why);
     print_path(walk, node);
     if (move)
-        move_print(walk->plan, move);
+        move_print(world && !move->event.to ? plan_of(walk, world) : walk->plan, move);
     if (world)
-        world_print(walk->plan, world);
+        world_print(plan_of(walk, world), world);
 }
 
 /* Moves. */
@@ -182,13 +190,13 @@ static void make(struct walk *walk, uint32_t node, const struct world *before,
                  struct machine_decision *ret_decision)
 {
     struct world after = *before;
-    const char *why = world_apply(walk->plan, &after, move, refusal, ret_decision);
+    const char *why = world_apply(plan_of(walk, before), &after, move, refusal, ret_decision);
     walk->result->moves++;
     if (why) {
         broken(walk, why, node, move, &after);
         return;
     }
-    struct world_key key = world_pack(walk->plan, &after);
+    struct world_key key = world_pack(&after);
     visit(walk->explorer, &key, node);
 }
 
@@ -197,14 +205,15 @@ static void make_refused(struct walk *walk, uint32_t node, const struct world *b
                          const struct move *move, const struct machine_decision *decision)
 {
     static struct machine_decision unused;
+    const struct plan *plan = move->event.to ? move->event.to : plan_of(walk, before);
     for (int i = 0; i < decision->command_count && !walk->result->broken; i++) {
         const struct machine_command *command = &decision->commands[i];
         struct refusal refusal = {EVENT_UNMAPPABLE, i};
-        bool has_input = !step_waits(&walk->plan->steps[command->step]);
+        bool has_input = !step_waits(&plan->steps[command->step]);
         if (has_input && command->operation != OPERATION_PROBE)
             make(walk, node, before, move, &refusal, &unused);
         refusal.type = EVENT_CONDITION_FALSE;
-        if (command_asks_condition(walk->plan, command) && !walk->result->broken)
+        if (command_asks_condition(plan, command) && !walk->result->broken)
             make(walk, node, before, move, &refusal, &unused);
     }
 }
@@ -214,12 +223,13 @@ static void expand(struct walk *walk, uint32_t node)
     static struct machine_decision decision;
     struct world world;
     struct move moves[MOVES_MAX];
-    world_unpack(walk->plan, &walk->explorer->nodes[node].key, &world);
-    int count = world_moves(walk->plan, &world, walk->options, moves);
+    world_unpack(&walk->explorer->nodes[node].key, &world);
+    int count = world_moves(plan_of(walk, &world), &world, walk->options, moves);
     enum saga_state state = world.instance.state;
     if (saga_state_ended(state) || state == SAGA_STUCK)
         walk->result->ended[state]++;
-    const char *why = walk->options->garbage ? world_try_garbage(walk->plan, &world) : NULL;
+    const char *why =
+        walk->options->garbage ? world_try_garbage(plan_of(walk, &world), &world) : NULL;
     if (why)
         broken(walk, why, node, NULL, &world);
     for (int i = 0; i < count && !walk->result->broken; i++) {
@@ -236,9 +246,9 @@ static bool at_rest(const struct world *world)
     return saga_state_ended(world->instance.state) || world->instance.state == SAGA_STUCK;
 }
 
-static bool are_same(const struct plan *plan, const struct world *one, const struct world *other)
+static bool are_same(const struct world *one, const struct world *other)
 {
-    struct world_key keys[2] = {world_pack(plan, one), world_pack(plan, other)};
+    struct world_key keys[2] = {world_pack(one), world_pack(other)};
     return memcmp(&keys[0], &keys[1], sizeof(keys[0])) == 0;
 }
 
@@ -249,13 +259,14 @@ static int next_move(const struct walk *walk, const struct world *world, bool si
 {
     static struct machine_decision decision;
     struct move moves[MOVES_MAX];
-    int count = world_moves(walk->plan, world, walk->options, moves);
+    int count = world_moves(plan_of(walk, world), world, walk->options, moves);
     for (int timers = silent; timers < 2; timers++) {
         for (int i = 0; i < count; i++) {
             bool wanted = timers ? moves[i].is_timer : moves[i].is_answer;
             *ret_after = *world;
-            if (wanted && !world_apply(walk->plan, ret_after, &moves[i], NULL, &decision) &&
-                decision.verdict == VERDICT_APPLIED && !are_same(walk->plan, world, ret_after))
+            if (wanted &&
+                !world_apply(plan_of(walk, world), ret_after, &moves[i], NULL, &decision) &&
+                decision.verdict == VERDICT_APPLIED && !are_same(world, ret_after))
                 return i;
         }
     }
@@ -267,9 +278,9 @@ static int next_move(const struct walk *walk, const struct world *world, bool si
 static bool may_wait_for_ever(const struct walk *walk, const struct world *world)
 {
     bool waits = world->instance.paused;
-    for (int i = 0; i < walk->plan->step_count; i++)
-        waits |=
-            world->instance.steps[i].state == STEP_PARKED || walk->plan->steps[i].via == VIA_SAGA;
+    const struct plan *plan = plan_of(walk, world);
+    for (int i = 0; i < plan->step_count; i++)
+        waits |= world->instance.steps[i].state == STEP_PARKED || plan->steps[i].via == VIA_SAGA;
     return waits;
 }
 
@@ -284,7 +295,7 @@ static void follow(struct walk *walk, uint32_t first, bool silent)
         if (walk->explorer->nodes[node].settles & mark)
             break;
         path[length++] = node;
-        world_unpack(walk->plan, &walk->explorer->nodes[node].key, &world);
+        world_unpack(&walk->explorer->nodes[node].key, &world);
         if (at_rest(&world))
             break;
         bool stands = next_move(walk, &world, silent, &after) < 0;
@@ -295,7 +306,7 @@ static void follow(struct walk *walk, uint32_t first, bool silent)
                    NULL, &world);
             return;
         }
-        struct world_key key = world_pack(walk->plan, &after);
+        struct world_key key = world_pack(&after);
         node = visit(walk->explorer, &key, node);
     }
     for (int i = 0; i < length; i++)
@@ -308,7 +319,7 @@ static void begin(struct walk *walk, const struct refusal *refusal,
 {
     struct world first;
     const char *why = world_start(walk->plan, &first, refusal, ret_decision);
-    struct world_key key = world_pack(walk->plan, &first);
+    struct world_key key = world_pack(&first);
     uint32_t node = visit(walk->explorer, &key, walk->explorer->node_count);
     if (why)
         broken(walk, why, node, NULL, NULL);

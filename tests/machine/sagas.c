@@ -137,6 +137,65 @@ static void try_saga(int count, const enum step_type *types, const uint64_t *aft
         visitor(context, &plan);
 }
 
+static void choose_graph(int graph, int count, uint64_t *ret_after)
+{
+    for (int i = 0, bit = 0; i < count; bit += i, i++)
+        ret_after[i] = (uint64_t)(graph >> bit) & (BIT(i) - 1);
+}
+
+static bool choose_types(int kind, int count, uint32_t types, enum step_type *ret_chosen)
+{
+    bool wanted = true;
+    for (int i = 0, rest = kind; i < count; i++, rest /= TYPE_COUNT) {
+        ret_chosen[i] = (enum step_type)(rest % TYPE_COUNT);
+        wanted = wanted && (types >> ret_chosen[i] & 1);
+    }
+    return wanted;
+}
+
+/* Every order of the names, as the place of each step's name in `names`. */
+#define NAMES 3
+static const int orders[][NAMES] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                    {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+
+/* Of shorter sagas, two orders may begin alike. */
+static bool begins_anew(size_t order, int count)
+{
+    bool anew = true;
+    for (size_t before = 0; before < order; before++)
+        anew = anew && memcmp(orders[before], orders[order], (size_t)count * sizeof(int)) != 0;
+    return anew;
+}
+
+static void each_version_of(int count, uint32_t types, saga_visitor *visitor, void *context)
+{
+    static struct plan plan;
+    enum step_type chosen[NAMES];
+    uint64_t after[NAMES];
+    int kinds = 1;
+    for (int i = 0; i < count; i++)
+        kinds *= TYPE_COUNT;
+    for (int choice = 0; choice < kinds << (count * (count - 1) / 2); choice++) {
+        choose_graph(choice / kinds, count, after);
+        if (!choose_types(choice % kinds, count, types, chosen) ||
+            !make_plan(count, chosen, after, &plan))
+            continue;
+        plan.version = 2;
+        for (size_t order = 0; order < sizeof(orders) / sizeof(orders[0]); order++) {
+            for (int i = 0; i < count; i++)
+                plan.steps[i].name = names[orders[order][i]];
+            if (begins_anew(order, count))
+                visitor(context, &plan);
+        }
+    }
+}
+
+void sagas_each_version(uint32_t types, saga_visitor *visitor, void *context)
+{
+    for (int count = 1; count <= NAMES; count++)
+        each_version_of(count, types, visitor, context);
+}
+
 void sagas_each(int step_count, uint32_t types, saga_visitor *visitor, void *context)
 {
     enum step_type chosen[WORLD_STEPS_MAX];
@@ -147,15 +206,9 @@ void sagas_each(int step_count, uint32_t types, saga_visitor *visitor, void *con
     for (int i = 0; i < step_count; i++)
         kinds *= TYPE_COUNT;
     for (int graph = 0; graph < 1 << edges; graph++) {
-        for (int i = 0, bit = 0; i < step_count; bit += i, i++)
-            after[i] = (uint64_t)(graph >> bit) & (BIT(i) - 1);
+        choose_graph(graph, step_count, after);
         for (int kind = 0; kind < kinds; kind++) {
-            bool wanted = true;
-            for (int i = 0, rest = kind; i < step_count; i++, rest /= TYPE_COUNT) {
-                chosen[i] = (enum step_type)(rest % TYPE_COUNT);
-                wanted = wanted && (types >> chosen[i] & 1);
-            }
-            if (wanted)
+            if (choose_types(kind, step_count, types, chosen))
                 try_saga(step_count, chosen, after, visitor, context);
         }
     }

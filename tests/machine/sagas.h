@@ -25,6 +25,10 @@ typedef void saga_visitor(void *context, const struct plan *plan);
  */
 void sagas_each(int step_count, uint32_t types, saga_visitor *visitor, void *context);
 
+/* Calls `visitor` for every next version that a saga of steps a, b may get: one to three steps of
+ * `types` with names of a, b, c in any order, in every shape that plan_complete accepts. */
+void sagas_each_version(uint32_t types, saga_visitor *visitor, void *context);
+
 /* "c c p01 t2": type and `after` of each step. */
 void saga_describe(const struct plan *plan, char *out, size_t capacity);
 

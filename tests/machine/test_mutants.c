@@ -30,6 +30,19 @@ static struct table_row *step_row(enum step_state state, enum step_event event, 
     return NULL;
 }
 
+static struct table_row *saga_row(enum saga_event event, const char *because)
+{
+    size_t count;
+    struct table_row *rows = saga_rows(&count);
+    for (size_t i = 0; i < count; i++) {
+        if ((rows[i].events & VALUE_BIT(event)) &&
+            strncmp(rows[i].because, because, strlen(because)) == 0)
+            return &rows[i];
+    }
+    fail_msg("there is no row \"%s\" any more: mend the mutant", because);
+    return NULL;
+}
+
 static struct settle_rule *rule(enum step_event event)
 {
     size_t count;
@@ -242,6 +255,11 @@ static void a_skipped_wait_ends_the_saga(void)
     step_row(STEP_PARKED, ON_CONDITION_FALSE, "its condition")->next = STEP_CANCELLED;
 }
 
+static void what_was_done_may_be_another(void)
+{
+    saga_row(ON_MIGRATE, "what it has done is not the same")->states = 0;
+}
+
 struct mutant {
     const char *name;
     void (*mutate)(void);
@@ -276,12 +294,14 @@ static const struct mutant mutants[] = {
     MUTANT(contradictions_are_ignored),
     MUTANT(what_was_skipped_counts_as_done),
     MUTANT(a_skipped_wait_ends_the_saga),
+    MUTANT(what_was_done_may_be_another),
 };
 
 /* What the walk is given: small, and with every kind of trouble. */
 static const struct {
     const char *saga;
     struct world_options options;
+    const char *to; /* may be migrated to this */
 } walks[] = {
     {"c", {.cancel = true, .pause = true}},
     {"c", {.cancel = true, .operators = 1}},
@@ -292,15 +312,22 @@ static const struct {
     {"c c", {.cancel = true, .lies = true}},
     {"c p0 t1", {.cancel = true}},
     {"p w0", {.unmappable = true}},
+    {"c c0", {.cancel = true}, "c r0 c1"},
 };
 
 static const char *walk_all(struct explorer *explorer)
 {
-    static struct plan plan;
+    static struct plan plan, to;
     struct exploration exploration;
     for (size_t i = 0; i < sizeof(walks) / sizeof(walks[0]); i++) {
+        struct world_options options = walks[i].options;
         saga_make(walks[i].saga, &plan);
-        explore(explorer, &plan, &walks[i].options, false, &exploration);
+        if (walks[i].to) {
+            saga_make(walks[i].to, &to);
+            to.version = plan.version + 1;
+            options.to = &to;
+        }
+        explore(explorer, &plan, &options, false, &exploration);
         if (exploration.broken)
             return exploration.broken;
     }
@@ -310,7 +337,7 @@ static const char *walk_all(struct explorer *explorer)
 #define ROWS_MAX 256
 
 struct tables {
-    struct table_row steps[ROWS_MAX];
+    struct table_row steps[ROWS_MAX], sagas[ROWS_MAX];
     struct settle_rule rules[ROWS_MAX];
 };
 
@@ -320,6 +347,9 @@ static void copy_tables(struct tables *tables, bool back)
     struct table_row *rows = step_rows(&count);
     assert_true(count <= ROWS_MAX);
     memcpy(back ? rows : tables->steps, back ? tables->steps : rows, count * sizeof(*rows));
+    rows = saga_rows(&count);
+    assert_true(count <= ROWS_MAX);
+    memcpy(back ? rows : tables->sagas, back ? tables->sagas : rows, count * sizeof(*rows));
     struct settle_rule *rules = settle_rules(&count);
     memcpy(back ? rules : tables->rules, back ? tables->rules : rules, count * sizeof(*rules));
 }

@@ -1,13 +1,14 @@
 /* walk.c: the saga machine, exhaustively: every interleaving of answers, silence, repeats, late
  * answers, timers, cancels and operators, for all small sagas.
  *
- *     walk [--long] [--trace] [--saga "c c p01 t2"] [--cancel] [--pause] [--operators N]
+ *     walk [--long] [--only TEXT] [--trace] [--saga "c c p01 t2"] [--cancel] [--pause] [--operators
+ * N]
  *          [--expired] [--unmappable] [--lies] [--garbage]
  *
- * Without --saga all of them; letters are the kinds (c compensable, r read-only, p pivot, t
- * retriable, w timer, s signal, z signal that it goes on without, k child saga, u compensable with
- * undo_on_fail), digits the steps it comes after.
- * Prints the states visited. */
+ * Without --saga all of them, or the parts whose name contains TEXT; letters are the kinds (c
+ * compensable, r read-only, p pivot, t retriable, w timer, s signal, z signal that it goes on
+ * without, k child saga, u compensable with undo_on_fail), digits the steps it comes after. Prints
+ * the states visited. */
 #include "tests/machine/explore.h"
 #include "tests/machine/sagas.h"
 
@@ -66,6 +67,29 @@ static const struct part parts[] = {
     {"3 steps, operators", 3, COMMANDS, {.cancel = true, .operators = 1}, .is_long = true},
 };
 
+/* Parts in which every saga of two steps may be migrated to every version that it could get: of the
+ * pairs one of `stride`, as no two neighbours differ by much. */
+static const struct migration {
+    const char *name;
+    uint32_t types;
+    struct world_options options;
+    uint64_t stride;
+    bool is_long;
+} migrations[] = {
+    {"2 steps, migrated", PIVOT_ON | 1u << TYPE_COMPENSABLE | 1u << TYPE_SIGNAL, {0}, 23, false},
+    {"2 steps, migrated, pauses, cancels",
+     PIVOT_ON | 1u << TYPE_COMPENSABLE,
+     {.cancel = true, .pause = true},
+     29,
+     false},
+    {"2 steps of every type, migrated", USUAL_TYPES | CHILD, {.cancel = true}, 101, true},
+    {"2 steps, migrated, all pairs",
+     PIVOT_ON | 1u << TYPE_COMPENSABLE | 1u << TYPE_SIGNAL,
+     {.cancel = true, .pause = true},
+     1,
+     true},
+};
+
 struct totals {
     struct explorer *explorer;
     const struct world_options *options;
@@ -94,6 +118,39 @@ static void walk_saga(void *context, const struct plan *plan)
                exploration.broken ? ", BROKEN: " : "",
                exploration.broken ? exploration.broken : "");
     totals->broken += exploration.broken != NULL;
+}
+
+/* One saga and all its next versions. */
+struct versions {
+    struct totals *totals;
+    const struct migration *migration;
+    const struct plan *plan;
+    uint64_t pairs;
+};
+
+static void walk_version(void *context, const struct plan *to)
+{
+    struct versions *versions = context;
+    struct world_options options = versions->migration->options;
+    char description[64];
+    if (versions->pairs++ % versions->migration->stride != 0)
+        return;
+    options.to = to;
+    uint64_t broken = versions->totals->broken;
+    versions->totals->options = &options;
+    walk_saga(versions->totals, versions->plan);
+    saga_describe(to, description, sizeof(description));
+    if (versions->totals->trace || versions->totals->broken > broken)
+        printf("    to %s, steps %s%s%s\n", description, to->steps[0].name,
+               to->step_count > 1 ? to->steps[1].name : "",
+               to->step_count > 2 ? to->steps[2].name : "");
+}
+
+static void walk_versions(void *context, const struct plan *plan)
+{
+    struct versions *versions = context;
+    versions->plan = plan;
+    sagas_each_version(versions->migration->types, walk_version, versions);
 }
 
 static double seconds(void)
@@ -195,11 +252,13 @@ int main(int argc, char **argv)
         return status;
     }
     bool is_long = option(argc, argv, "--long", NULL);
+    const char *only = "";
+    option(argc, argv, "--only", &only);
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         struct totals totals = {.explorer = explorer,
                                 .options = &parts[i].options,
                                 .trace = option(argc, argv, "--trace", NULL)};
-        if (parts[i].is_long && !is_long)
+        if ((parts[i].is_long && !is_long) || !strstr(parts[i].name, only))
             continue;
         double start = seconds();
         sagas_each(parts[i].step_count, parts[i].types, walk_saga, &totals);
@@ -207,8 +266,20 @@ int main(int argc, char **argv)
         broken += totals.broken;
         states += totals.states;
     }
+    for (size_t i = 0; i < sizeof(migrations) / sizeof(migrations[0]); i++) {
+        struct totals totals = {.explorer = explorer, .trace = option(argc, argv, "--trace", NULL)};
+        struct versions versions = {.totals = &totals, .migration = &migrations[i]};
+        if ((migrations[i].is_long && !is_long) || !strstr(migrations[i].name, only))
+            continue;
+        double start = seconds();
+        sagas_each(2, migrations[i].types, walk_versions, &versions);
+        report(migrations[i].name, &totals, seconds() - start);
+        broken += totals.broken;
+        states += totals.states;
+    }
     explorer_destroy(explorer);
-    broken += (uint64_t)report_rows();
+    if (only[0] == '\0')
+        broken += (uint64_t)report_rows();
     printf("%llu states visited, %llu problems\n", (unsigned long long)states,
            (unsigned long long)broken);
     return broken ? 1 : 0;

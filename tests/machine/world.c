@@ -1,6 +1,8 @@
 /* world.c: see world.h. */
 #include "tests/machine/world.h"
 
+#include "saga/machine/plan.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -194,6 +196,11 @@ int world_moves(const struct plan *plan, const struct world *world,
         add(&mover, EVENT_CANCEL, -1);
     if (options->pause && !world->has_been_paused)
         add(&mover, EVENT_PAUSE, -1);
+    for (int missing = 0; options->to && !world->migrated && missing < 2; missing++) {
+        struct move *move = add(&mover, EVENT_MIGRATE, -1);
+        move->event.to = options->to;
+        move->event.inputs_missing = missing;
+    }
     if (world->operators_used < options->operators)
         add_operator_moves(&mover);
     return mover.count;
@@ -348,9 +355,9 @@ static const char *check_state(const struct plan *plan, const struct world *worl
 }
 
 /* Time is not measured: every timer that is armed is due. */
-static void forget_time(const struct plan *plan, struct instance *instance)
+static void forget_time(struct instance *instance)
 {
-    for (int i = 0; i < plan->step_count; i++) {
+    for (int i = 0; i < WORLD_STEPS_MAX; i++) {
         if (instance->steps[i].due_us != 0)
             instance->steps[i].due_us = WORLD_NOW;
     }
@@ -394,7 +401,7 @@ static const char *refuse(const struct plan *plan, struct world *world,
                                         .attempt = command->attempt,
                                         .now_us = WORLD_NOW};
     machine_apply(plan, &world->instance, &event, &decision);
-    forget_time(plan, &world->instance);
+    forget_time(&world->instance);
     return send(plan, world, &decision, -1, false);
 }
 
@@ -403,7 +410,7 @@ const char *world_start(const struct plan *plan, struct world *ret_world,
 {
     memset(ret_world, 0, sizeof(*ret_world));
     machine_start(plan, &ret_world->instance, WORLD_NOW, ret_decision);
-    forget_time(plan, &ret_world->instance);
+    forget_time(&ret_world->instance);
     const char *broken =
         send(plan, ret_world, ret_decision, refusal ? refusal->command : -1, false);
     if (!broken && refusal)
@@ -411,13 +418,12 @@ const char *world_start(const struct plan *plan, struct world *ret_world,
     return broken ? broken : check_state(plan, ret_world);
 }
 
-static const char *check_unchanged(const struct plan *plan, const struct world *before,
-                                   const struct world *after,
+static const char *check_unchanged(const struct world *before, const struct world *after,
                                    const struct machine_decision *decision)
 {
     if (decision->verdict == VERDICT_APPLIED)
         return NULL;
-    struct world_key keys[2] = {world_pack(plan, before), world_pack(plan, after)};
+    struct world_key keys[2] = {world_pack(before), world_pack(after)};
     if (memcmp(&keys[0], &keys[1], sizeof(keys[0])) != 0)
         return "an event that was not applied changed the saga";
     return decision->command_count + decision->note_count > 0
@@ -460,6 +466,25 @@ static void count_move(struct world *world, const struct move *move,
         world->truth[move->event.step].by_hand = true;
 }
 
+/* What the participants know goes on under the steps' names. A step that they know of must be one
+ * that they would meet in the same way. */
+static const char *migrate(const struct plan *plan, const struct plan *to, struct world *world)
+{
+    struct truth truth[WORLD_STEPS_MAX] = {0};
+    for (int i = 0; i < plan->step_count; i++) {
+        const struct plan_step *step = &plan->steps[i];
+        int found = plan_find_step(to, step->name, strlen(step->name));
+        if (found >= 0)
+            truth[found] = world->truth[i];
+        if (world->truth[i].sent_round > 0 &&
+            (found < 0 || to->steps[found].kind != step->kind || to->steps[found].via != step->via))
+            return "migrated, and a step that was sent is gone, or is another";
+    }
+    memcpy(world->truth, truth, sizeof(truth));
+    world->migrated = true;
+    return NULL;
+}
+
 const char *world_apply(const struct plan *plan, struct world *world, const struct move *move,
                         const struct refusal *refusal, struct machine_decision *ret_decision)
 {
@@ -467,11 +492,16 @@ const char *world_apply(const struct plan *plan, struct world *world, const stru
         world->truth[move->event.step] = move->truth;
     struct world before = *world;
     machine_apply(plan, &world->instance, &move->event, ret_decision);
-    forget_time(plan, &world->instance);
-    const char *broken = check_unchanged(plan, &before, world, ret_decision);
+    forget_time(&world->instance);
+    const char *broken = check_unchanged(&before, world, ret_decision);
     if (!broken)
         broken = check_heard(plan, &before, world, move, ret_decision);
     count_move(world, move, ret_decision, before.instance.phase == PHASE_PROTOCOL);
+    if (move->event.type == EVENT_MIGRATE && ret_decision->verdict == VERDICT_APPLIED) {
+        if (!broken)
+            broken = migrate(plan, move->event.to, world);
+        plan = move->event.to;
+    }
     int but = refusal ? refusal->command : -1;
     if (!broken)
         broken = send(plan, world, ret_decision, but, move->is_operator);

@@ -33,6 +33,7 @@ struct world_options {
     bool lies;       /* one answer may claim an effect that never was */
     bool garbage;    /* in every world, every event that can be said is tried on the machine */
     bool taken_back; /* a saga without a pivot that succeeded may be a child's, and taken back */
+    const struct plan *to; /* may be migrated to it, once, at any moment; NULL: not */
 };
 
 enum outcome { OUTCOME_OPEN, OUTCOME_OK, OUTCOME_FENCED };
@@ -54,6 +55,7 @@ struct world {
     struct instance instance;
     struct truth truth[WORLD_STEPS_MAX];
     bool cancelled, has_been_paused, lied;
+    bool migrated; /* it goes by world_options.to now */
     int operators_used;
 };
 
@@ -88,12 +90,13 @@ int world_moves(const struct plan *plan, const struct world *world,
 /* Tries every event, also such as nobody would send, each on this world alone. */
 const char *world_try_garbage(const struct plan *plan, const struct world *world);
 
-/* Makes a move. `refusal` may be NULL. Returns NULL, or what is wrong with what the machine did. */
+/* Makes a move. `refusal` may be NULL. Returns NULL, or what is wrong with what the machine did.
+ * After a migration the world is one of the other plan. */
 const char *world_apply(const struct plan *plan, struct world *world, const struct move *move,
                         const struct refusal *refusal, struct machine_decision *ret_decision);
 
-struct world_key world_pack(const struct plan *plan, const struct world *world);
-void world_unpack(const struct plan *plan, const struct world_key *key, struct world *ret_world);
+struct world_key world_pack(const struct world *world);
+void world_unpack(const struct world_key *key, struct world *ret_world);
 
 /* For a trace. */
 void world_print(const struct plan *plan, const struct world *world);

@@ -38,6 +38,7 @@ static uint64_t pack_saga(const struct world *world)
     put(&packer, world->cancelled, 1);
     put(&packer, world->has_been_paused, 1);
     put(&packer, world->lied, 1);
+    put(&packer, world->migrated, 1);
     put(&packer, (unsigned)world->operators_used, 2);
     return packer.word;
 }
@@ -53,6 +54,7 @@ static void unpack_saga(uint64_t word, struct world *world)
     world->cancelled = get(&packer, 1);
     world->has_been_paused = get(&packer, 1);
     world->lied = get(&packer, 1);
+    world->migrated = get(&packer, 1);
     world->operators_used = (int)get(&packer, 2);
 }
 
@@ -100,20 +102,22 @@ static void unpack_step(uint64_t word, struct step_status *status, struct truth 
     truth->expired = get(&packer, 1);
 }
 
-struct world_key world_pack(const struct plan *plan, const struct world *world)
+/* All the steps that there can be: those that the plan has not are as they were made, which is 0.
+ */
+struct world_key world_pack(const struct world *world)
 {
     struct world_key key = {{pack_saga(world)}};
-    for (int i = 0; i < plan->step_count; i++)
+    for (int i = 0; i < WORLD_STEPS_MAX; i++)
         key.words[1 + i / 2] |= pack_step(&world->instance.steps[i], &world->truth[i])
                                 << (i % 2 * STEP_BITS);
     return key;
 }
 
-void world_unpack(const struct plan *plan, const struct world_key *key, struct world *ret_world)
+void world_unpack(const struct world_key *key, struct world *ret_world)
 {
     memset(ret_world, 0, sizeof(*ret_world));
     unpack_saga(key->words[0], ret_world);
-    for (int i = 0; i < plan->step_count; i++)
+    for (int i = 0; i < WORLD_STEPS_MAX; i++)
         unpack_step(key->words[1 + i / 2] >> (i % 2 * STEP_BITS), &ret_world->instance.steps[i],
                     &ret_world->truth[i]);
 }
