@@ -160,9 +160,9 @@ as $$
 $$;
 
 -- Does a step run? Its patterns are contained (as by @>) in {"input": the saga's input, "steps": {step: its output}}; a step that was
--- skipped, or has not ended, has no member there. Inlined.
+-- skipped, or has not ended, has no member there. STABLE, as what it calls is: declared otherwise it would not be inlined.
 create function saga.runs(run_if jsonb, skip_if jsonb, input jsonb, outputs jsonb) returns boolean
-language sql immutable
+language sql stable
 as $$
     select (run_if is null or jsonb_build_object('input', input, 'steps', outputs) @> run_if)
            and (skip_if is null or not jsonb_build_object('input', input, 'steps', outputs) @> skip_if)

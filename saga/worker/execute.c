@@ -325,6 +325,9 @@ static bool choose_next(void *data)
         return true;
     }
     int64_t next_us = held_next_us(execute->held);
+    if (next_us < execute->pace.not_before_us) {
+        next_us = execute->pace.not_before_us;
+    }
     if (execute->handlers_due_us < next_us) {
         next_us = execute->handlers_due_us;
     }

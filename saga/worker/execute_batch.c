@@ -51,15 +51,20 @@ static bool accept_command(void *data, const struct held_message *message)
 
 bool execute_start_batch(struct execute *execute)
 {
+    int count_max = execute->worker->settings.command_batch;
+    if (pace_holds(&execute->pace, now_us(execute), held_waiting(execute->held) >= count_max)) {
+        return false;
+    }
     actions_begin(&execute->actions);
     execute->taken = 0;
     execute->is_suspected = false;
-    int count = held_take(execute->held, now_us(execute), execute->worker->settings.command_batch,
-                          accept_command, execute, execute->messages);
+    int count = held_take(execute->held, now_us(execute), count_max, accept_command, execute,
+                          execute->messages);
     if (count == 0) {
         return false;
     }
     metric_observe(execute->worker->metrics.command_batch, count);
+    pace_started(&execute->pace, count);
     execute->is_busy = true;
     split_start(&execute->split, count);
     run_next_range(execute);
@@ -125,6 +130,7 @@ static void run_next_range(struct execute *execute)
     int first;
     int count;
     if (!split_range(&execute->split, &first, &count)) {
+        pace_finished(&execute->pace, now_us(execute), execute->worker->settings.batch_pause_us);
         execute_job_done(execute);
         return;
     }

@@ -6,6 +6,7 @@
 #include "saga/worker/actions.h"
 #include "saga/worker/execute.h"
 #include "saga/worker/held.h"
+#include "saga/worker/pace.h"
 #include "saga/worker/split.h"
 
 #define COMMANDS_MAX      64
@@ -37,6 +38,7 @@ struct execute {
     bool is_busy;
     struct held *held;
     struct split split;
+    struct pace pace;
     struct held_message *messages[COMMANDS_MAX];
     int taken;         /* into the batch that is being gathered */
     bool is_suspected; /* the one that was taken may be what ends the connection: it runs alone */

@@ -113,6 +113,10 @@ static void run_next_range(struct orchestrate *orchestrate)
     int first;
     int count;
     if (!split_range(&orchestrate->split, &first, &count)) {
+        if (orchestrate->job == JOB_REPLIES) {
+            pace_finished(&orchestrate->pace, loop_now_us(orchestrate->worker->loop),
+                          orchestrate->worker->settings.batch_pause_us);
+        }
         orchestrate->job = JOB_NONE;
         if (orchestrate->draining) {
             worker_role_drained(orchestrate->worker);
@@ -132,12 +136,17 @@ static void start_works(struct orchestrate *orchestrate, enum job job, int count
 static bool start_replies(struct orchestrate *orchestrate)
 {
     struct held_message *messages[BATCH_WORKS_MAX];
-    int count = held_take(orchestrate->held, loop_now_us(orchestrate->worker->loop),
-                          orchestrate->worker->settings.reply_batch, NULL, NULL, messages);
+    int64_t now_us = loop_now_us(orchestrate->worker->loop);
+    int count_max = orchestrate->worker->settings.reply_batch;
+    if (pace_holds(&orchestrate->pace, now_us, held_waiting(orchestrate->held) >= count_max)) {
+        return false;
+    }
+    int count = held_take(orchestrate->held, now_us, count_max, NULL, NULL, messages);
     if (count == 0) {
         return false;
     }
     metric_observe(orchestrate->worker->metrics.reply_batch, count);
+    pace_started(&orchestrate->pace, count);
     for (int i = 0; i < count; i++) {
         const struct body *body = &messages[i]->parsed;
         orchestrate->works[i] = (struct work){
@@ -223,7 +232,11 @@ static bool start_look(struct orchestrate *orchestrate)
 static void arm_wake_up(struct orchestrate *orchestrate)
 {
     int64_t next_us = sweep_next_us(orchestrate->sweep);
-    int64_t candidates[] = {timers_next_us(orchestrate->timers), held_next_us(orchestrate->held),
+    int64_t replies_us = held_next_us(orchestrate->held);
+    if (replies_us < orchestrate->pace.not_before_us) {
+        replies_us = orchestrate->pace.not_before_us;
+    }
+    int64_t candidates[] = {timers_next_us(orchestrate->timers), replies_us,
                             orchestrate->intents_due_us};
     for (size_t i = 0; i < sizeof candidates / sizeof candidates[0]; i++) {
         if (candidates[i] < next_us) {

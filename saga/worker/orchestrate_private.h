@@ -6,6 +6,7 @@
 #include "saga/worker/batch.h"
 #include "saga/worker/intents.h"
 #include "saga/worker/orchestrate.h"
+#include "saga/worker/pace.h"
 #include "saga/worker/split.h"
 #include "saga/worker/sweep.h"
 #include "saga/worker/timers.h"
@@ -30,6 +31,7 @@ struct orchestrate {
     int turn;     /* whose turn it was last */
     struct batch *batch;
     struct split split;
+    struct pace pace; /* of replies */
     struct work works[BATCH_WORKS_MAX];
 
     struct plan_cache *plans;

@@ -17,6 +17,9 @@ const struct setting worker_settings[] = {
     {"command-batch", SETTING_COUNT, "32", 1, 60, SETTING_RELOAD,
      "commands in one transaction; past 64 subtransactions PostgreSQL gets slow, those of handlers "
      "count too"},
+    {"batch-pause", SETTING_MILLIS, "2ms", 0, 1000, SETTING_RELOAD,
+     "once a batch had several replies or commands, the next one waits so long for more, unless it "
+     "is full; 0: never"},
     {"body-bytes-max", SETTING_BYTES, "1MB", 1024, 67108864, 0,
      "a larger command or reply goes to the dead-letter queue"},
     {"body-depth-max", SETTING_COUNT, "64", 2, 1000, 0,
@@ -139,6 +142,7 @@ int settings_read(const struct config *config, struct settings *ret_settings, st
         .prefetch = (int)config_count(config, "prefetch"),
         .reply_batch = (int)config_count(config, "reply-batch"),
         .command_batch = (int)config_count(config, "command-batch"),
+        .batch_pause_us = config_us(config, "batch-pause"),
         .timers_max = (int)config_count(config, "timers-max"),
         .batch_bytes_max = (size_t)config_count(config, "batch-bytes-max"),
         .json = {.bytes_max = (size_t)config_count(config, "body-bytes-max"),
@@ -173,6 +177,7 @@ void settings_reload(struct settings *settings, const struct settings *fresh)
 {
     settings->reply_batch = fresh->reply_batch;
     settings->command_batch = fresh->command_batch;
+    settings->batch_pause_us = fresh->batch_pause_us;
     settings->sweep_us = fresh->sweep_us;
     settings->stall_check_us = fresh->stall_check_us;
     settings->intent_poll_us = fresh->intent_poll_us;

@@ -15,6 +15,7 @@ struct settings {
     char patterns[SETTINGS_PATTERNS_MAX][64]; /* of participants: the part before '.*' */
     int prefetch;
     int reply_batch, command_batch;
+    int64_t batch_pause_us;
     int timers_max;
     size_t batch_bytes_max;
     struct json_limits json;

@@ -1,6 +1,7 @@
-/* The small ones: split, actions, intents. */
+/* The small ones: split, pace, actions, intents. */
 #include "saga/worker/actions.h"
 #include "saga/worker/intents.h"
+#include "saga/worker/pace.h"
 #include "saga/worker/split.h"
 #include "worker_test.h"
 
@@ -197,12 +198,44 @@ static void one_by_one_after_a_failure(void **state)
     assert_int_equal(intents_limit(&intents, 100), 100);
 }
 
+/* --- pace ------------------------------------------------------------------------------------- */
+
+static void one_alone_is_followed_at_once(void **state)
+{
+    (void)state;
+    struct pace pace = {0};
+    assert_false(pace_holds(&pace, 0, false));
+    pace_started(&pace, 1);
+    pace_finished(&pace, 1000, 2000);
+    assert_false(pace_holds(&pace, 1000, false));
+}
+
+static void several_are_followed_by_a_pause(void **state)
+{
+    (void)state;
+    struct pace pace = {0};
+    pace_started(&pace, 2);
+    pace_finished(&pace, 1000, 2000);
+    assert_true(pace_holds(&pace, 1000, false));
+    assert_true(pace_holds(&pace, 2999, false));
+    assert_false(pace_holds(&pace, 2999, true)); /* a full batch */
+    assert_false(pace_holds(&pace, 3000, false));
+    pace_started(&pace, 1);
+    pace_finished(&pace, 3500, 2000);
+    assert_false(pace_holds(&pace, 3500, false));
+    pace_started(&pace, 9);
+    pace_finished(&pace, 4000, 0); /* set to none */
+    assert_false(pace_holds(&pace, 4000, false));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(split_finds_every_culprit),
         cmocka_unit_test(split_of_one_culprit_is_logarithmic),
         cmocka_unit_test(culprits_by_class),
+        cmocka_unit_test(one_alone_is_followed_at_once),
+        cmocka_unit_test(several_are_followed_by_a_pause),
         cmocka_unit_test(deadlocks_make_batches_smaller),
         cmocka_unit_test(participants_each_once),
         cmocka_unit_test(an_action_that_is_too_long_is_refused),

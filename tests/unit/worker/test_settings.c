@@ -111,6 +111,10 @@ static void reload_keeps_what_needs_a_restart(void **state)
     assert_int_equal(load(&fresh, "--command-batch", "8", &error), 0);
     settings_reload(&settings, &fresh);
     assert_int_equal(settings.command_batch, 8);
+    assert_int_equal(settings.batch_pause_us, 2000);
+    assert_int_equal(load(&fresh, "--batch-pause", "0", &error), 0);
+    settings_reload(&settings, &fresh);
+    assert_int_equal(settings.batch_pause_us, 0);
     assert_false(settings.orchestrate);
 }
 
