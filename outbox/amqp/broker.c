@@ -38,8 +38,8 @@ void broker_fail(struct broker *broker, const struct error *why, bool channel_on
 int64_t broker_connect_timeout_us(const struct broker *broker)
 {
     const struct broker_options *o = &broker->options;
-    int64_t us =
-        broker->uri.connect_timeout_us > 0 ? broker->uri.connect_timeout_us : o->connect_timeout_us;
+    int64_t us = broker->uri->connect_timeout_us > 0 ? broker->uri->connect_timeout_us
+                                                     : o->connect_timeout_us;
 
     return o->connect_timeout_max_us && us > o->connect_timeout_max_us ? o->connect_timeout_max_us
                                                                        : us;
@@ -67,10 +67,40 @@ static bool lived_long(const struct broker *broker)
     return broker->connection && loop_now_us(broker->loop) - broker->up_since_us >= GOOD_AFTER_US;
 }
 
-static void lose_connection(struct broker *broker, const struct error *why)
+/* After a failure the next of the URIs is the one to try; round and round. */
+static void turn_to_next_uri(struct broker *broker)
+{
+    const struct uri *end = broker->uris.uris + broker->uris.count;
+
+    if (++broker->uri == end)
+        broker->uri = broker->uris.uris;
+}
+
+/* An attempt is over only when every node was tried: the next one may be up. */
+static bool next_node(struct broker *broker)
+{
+    bool more = broker->state == BROKER_CONNECTING && broker->untried > 0;
+
+    turn_to_next_uri(broker);
+    if (!more) {
+        broker->untried = 0;
+        return false;
+    }
+    disconnect(broker);
+    broker->state = BROKER_WAITING;
+    loop_timer_arm_in(broker->retry_timer, 0);
+    return true;
+}
+
+static void lose_connection(struct broker *broker, const struct error *given)
 {
     bool was_blocked = broker->blocked;
+    struct error why = *given;
 
+    if (next_node(broker))
+        return;
+    if (broker->state == BROKER_CONNECTING && broker->uris.count > 1)
+        error_context(&why, "none of %d nodes, at last", broker->uris.count);
     if (broker->progress || lived_long(broker))
         backoff_reset(&broker->backoff);
     broker->progress = false; /* it was that connection's: the attempts that follow made none */
@@ -81,7 +111,7 @@ static void lose_connection(struct broker *broker, const struct error *why)
     if (was_blocked && broker->options.on_blocked)
         broker->options.on_blocked(broker->options.data, false, NULL);
     if (broker->options.on_down)
-        broker->options.on_down(broker->options.data, broker, why, false);
+        broker->options.on_down(broker->options.data, broker, &why, false);
 }
 
 static void lose_channel(struct broker *broker, const struct error *why)
@@ -342,9 +372,6 @@ static int prepare(struct broker *broker, struct error *error)
 
     if (!copy_strings(&broker->options))
         return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "out of memory");
-    snprintf(broker->peer, sizeof(broker->peer),
-             strchr(broker->uri.host, ':') ? "[%s]:%d" : "%s:%d", broker->uri.host,
-             broker->uri.port);
     /* Only so that many clients do not come back in step: any bits will do. */
     (void)!getrandom(&seed, sizeof(seed), GRND_NONBLOCK);
     backoff_init(&broker->backoff, o->backoff_base_us, o->backoff_cap_us, seed);
@@ -376,8 +403,9 @@ int broker_create(struct broker **ret_broker, struct loop *loop,
     frames_init(&broker->frames);
     /* Its limit is kept by broker_can_publish, so that one message may be larger than all of it. */
     buffer_init(&broker->out, 0);
-    r = uri_parse(&broker->uri, options->uri, error);
+    r = uri_list_parse(&broker->uris, options->uri, error);
     if (!r) {
+        broker->uri = broker->uris.uris;
         broker->options = *options;
         r = prepare(broker, error);
     }
@@ -460,7 +488,7 @@ void broker_destroy(struct broker *broker)
         loop_hook_remove(broker->hook);
     frames_free(&broker->frames);
     buffer_free(&broker->out);
-    uri_free(&broker->uri);
+    uri_list_free(&broker->uris);
     free_strings(&broker->options);
     free(broker);
 }

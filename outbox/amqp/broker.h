@@ -11,10 +11,12 @@
  * on_down is called once per loss, with the reason: `why->amqp_code` holds the code when the broker
  * closed the channel or the connection, `channel_only` says that just the channel was lost. Every
  * unconfirmed tag and every unacknowledged delivery is then void. The session restores what was
- * lost and calls on_up again; tags start again at 1. A channel is reopened at once, after the third
- * time without any confirm or delivery with a pause; a connection always after a pause, which grows
- * until one worked (a confirm, a delivery, or half a minute). `why->retry` is for the log: the
- * session tries again whatever it says.
+ * lost and calls on_up again; tags start again at 1. With several URIs, the nodes of a cluster, an
+ * attempt tries one after the other without a pause and fails only when all of them have; after a
+ * loss it begins with the node behind the one that was lost. A channel is reopened at once, after
+ * the third time without any confirm or delivery with a pause; a connection always after a pause,
+ * which grows until one worked (a confirm, a delivery, or half a minute). `why->retry` is for the
+ * log: the session tries again whatever it says.
  *
  * A loss is acted on before the loop sleeps, never inside a call of yours: after broker_reconnect
  * or a refused request broker_is_up is false at once, and on_down follows. A session must not be
@@ -85,8 +87,8 @@ struct broker_return {
 };
 
 struct broker_options {
-    const char *uri; /* amqp[s]://user:password@host:port/vhost?...; its query, where it says
-                        something, beats the options below (outbox/amqp/uri.h) */
+    const char *uri; /* amqp[s]://user:password@host:port/vhost?..., or a list of them; its query,
+                        where it says something, beats the options below (outbox/amqp/uri.h) */
     const char *connection_name; /* shown by the management plugin */
     const char *ca_file, *certificate_file,
         *key_file;    /* TLS; NULL: the system's CAs, no client certificate */

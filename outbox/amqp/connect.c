@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -120,19 +121,25 @@ void connect_begin(struct broker *broker)
     struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     struct error error = {0};
+    const struct uri *uri = broker->uri;
     char port[8];
     int r;
 
+    if (!broker->untried)
+        broker->untried = broker->uris.count;
+    broker->untried--;
+    snprintf(broker->peer, sizeof(broker->peer), strchr(uri->host, ':') ? "[%s]:%d" : "%s:%d",
+             uri->host, uri->port);
     broker->state = BROKER_CONNECTING;
     broker->connect_fd = -1;
     broker->connect_deadline_us =
         clock_monotonic_us(loop_clock(broker->loop)) + broker_connect_timeout_us(broker);
-    snprintf(port, sizeof(port), "%d", broker->uri.port);
+    snprintf(port, sizeof(port), "%d", uri->port);
     /* The one call here that can block beyond our limit: resolvers have timeouts of their own. */
-    r = getaddrinfo(broker->uri.host, port, &hints, &broker->addresses);
+    r = getaddrinfo(uri->host, port, &hints, &broker->addresses);
     if (r) {
         error_set(&error, ERROR_SYSTEM, RETRY_RECONNECT, "cannot resolve the host '%s': %s",
-                  broker->uri.host, gai_strerror(r));
+                  uri->host, gai_strerror(r));
         broker->addresses = NULL;
         broker_fail(broker, &error, false);
         return;

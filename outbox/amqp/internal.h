@@ -64,8 +64,10 @@ enum broker_state {
 struct broker {
     struct loop *loop;
     struct broker_options options; /* strings are ours */
-    struct uri uri;
-    char peer[300]; /* host:port, for messages */
+    struct uri_list uris;
+    const struct uri *uri; /* the one in use, or tried next */
+    int untried;           /* of this attempt; 0: the next one begins */
+    char peer[300];        /* host:port, for messages */
 
     enum broker_state state;
     struct loop_timer *retry_timer; /* WAITING, CONNECTING, REOPENING */
@@ -109,8 +111,8 @@ void broker_settle(struct broker *broker);
 void broker_connected(struct broker *broker, int fd); /* takes the descriptor */
 int64_t broker_connect_timeout_us(const struct broker *broker);
 
-/* connect.c: a TCP connection on the loop, trying one address after the other. Ends with
- * broker_connected or broker_fail. */
+/* connect.c: a TCP connection on the loop to the next of the URIs, trying one address after the
+ * other. Ends with broker_connected or broker_fail. */
 void connect_begin(struct broker *broker);
 void connect_next(struct broker *broker, const struct error *why); /* gives up this address */
 void connect_end(struct broker *broker); /* frees what it holds; safe at any time */

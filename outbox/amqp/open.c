@@ -48,9 +48,9 @@ static amqp_rpc_reply_t login(struct broker *broker, int heartbeat_s)
     };
     amqp_table_t table = {.num_entries = 4, .entries = properties};
 
-    return amqp_login_with_properties(broker->connection, broker->uri.vhost, 0, FRAME_BYTES_MAX,
-                                      heartbeat_s, &table, AMQP_SASL_METHOD_PLAIN, broker->uri.user,
-                                      broker->uri.password);
+    return amqp_login_with_properties(broker->connection, broker->uri->vhost, 0, FRAME_BYTES_MAX,
+                                      heartbeat_s, &table, AMQP_SASL_METHOD_PLAIN,
+                                      broker->uri->user, broker->uri->password);
 }
 
 /* Names host, user and vhost, never the password. */
@@ -61,8 +61,8 @@ static int login_error(const struct broker *broker, amqp_rpc_reply_t reply, stru
 
     if (!r)
         return 0;
-    r = error_context(error, "user '%s', vhost '%s'", broker->uri.user, broker->uri.vhost);
-    if (error && error->amqp_code && broker->uri.trailing_slash) {
+    r = error_context(error, "user '%s', vhost '%s'", broker->uri->user, broker->uri->vhost);
+    if (error && error->amqp_code && broker->uri->trailing_slash) {
         size_t used = strlen(error->message);
 
         snprintf(error->message + used, sizeof(error->message) - used,
@@ -75,7 +75,7 @@ static int login_error(const struct broker *broker, amqp_rpc_reply_t reply, stru
 static int connect_tls(struct broker *broker, struct error *error)
 {
     const struct broker_options *o = &broker->options;
-    const struct uri *uri = &broker->uri;
+    const struct uri *uri = broker->uri;
     const struct tls_options options = {
         .host = uri->host,
         .ca_file = uri->ca_file ? uri->ca_file : o->ca_file,
@@ -128,7 +128,7 @@ int open_connection(struct broker *broker, int fd, struct error *error)
 {
     struct timeval timeout = timeval_of(broker_connect_timeout_us(broker));
     int heartbeat_s =
-        broker->uri.heartbeat_s >= 0 ? broker->uri.heartbeat_s : broker->options.heartbeat_s;
+        broker->uri->heartbeat_s >= 0 ? broker->uri->heartbeat_s : broker->options.heartbeat_s;
     int status, r;
 
     if (broker->options.heartbeat_max_s &&
@@ -140,7 +140,7 @@ int open_connection(struct broker *broker, int fd, struct error *error)
         close(fd);
         return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "out of memory");
     }
-    if (broker->uri.tls) {
+    if (broker->uri->tls) {
         /* rabbitmq-c cannot do TLS over a socket that it did not open. This one has shown on the
          * loop, without blocking, that the peer is there. */
         close(fd);

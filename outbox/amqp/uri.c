@@ -111,6 +111,8 @@ static int parse_host(struct uri *uri, struct reader *reader, const char *end, s
         else
             host_end = end;
     }
+    if (memchr(host, ',', (size_t)(host_end - host)))
+        return refuse(error, "names a host with a comma; several nodes are several whole URIs");
     if (host_end > host) {
         r = decode(reader, host, host_end, &uri->host, error);
         if (r)
@@ -220,21 +222,28 @@ static int parse_query(struct uri *uri, struct reader *reader, struct error *err
     return 0;
 }
 
+/* The bytes of the scheme at the start of the text; 0: there is none. */
+static size_t scheme_bytes(const char *text)
+{
+    if (!strncasecmp(text, "amqps://", 8))
+        return 8;
+    return !strncasecmp(text, "amqp://", 7) ? 7 : 0;
+}
+
 static int parse(struct uri *uri, struct reader *reader, struct error *error)
 {
+    size_t scheme = scheme_bytes(reader->at);
     int r;
 
     if (strchr(reader->at, '#'))
         return refuse(error, "holds a #; write one in a user, password or vhost as %23");
-    if (!strncasecmp(reader->at, "amqps://", 8)) {
+    if (!scheme)
+        return refuse(error, "must begin with amqp:// or amqps://");
+    if (scheme == strlen("amqps://")) {
         uri->tls = true;
         uri->port = PORT_AMQPS;
-        reader->at += 8;
-    } else if (!strncasecmp(reader->at, "amqp://", 7)) {
-        reader->at += 7;
-    } else {
-        return refuse(error, "must begin with amqp:// or amqps://");
     }
+    reader->at += scheme;
     r = parse_authority(uri, reader, error);
     if (!r && *reader->at == '/')
         r = parse_vhost(uri, reader, error);
@@ -282,4 +291,75 @@ void uri_free(struct uri *uri)
         explicit_bzero(uri->storage, uri->storage_bytes);
     free(uri->storage);
     uri->storage = NULL;
+}
+
+/* ---- lists ---- */
+
+#define SEPARATORS ", \t\r\n"
+
+/* Where the URI at the start of the text ends; *ret_next: where the next begins, or NULL. */
+static size_t uri_bytes(const char *text, const char **ret_next)
+{
+    for (const char *at = text + strcspn(text, SEPARATORS); *at; at += strcspn(at, SEPARATORS)) {
+        const char *next = at + strspn(at, SEPARATORS);
+
+        if (scheme_bytes(next)) {
+            *ret_next = next;
+            return (size_t)(at - text);
+        }
+        at = next;
+    }
+    *ret_next = NULL;
+    return strlen(text);
+}
+
+static int parse_one_of(struct uri_list *list, const char *text, size_t bytes, struct error *error)
+{
+    struct uri *uri = &list->uris[list->count];
+    char *one = strndup(text, bytes);
+    int r;
+
+    if (!one)
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "out of memory");
+    r = uri_parse(uri, one, error);
+    explicit_bzero(one, bytes); /* it holds the password */
+    free(one);
+    if (r)
+        return r;
+    list->count++;
+    if (strcmp(uri->vhost, list->uris[0].vhost) != 0)
+        r = refuse(error,
+                   "names another vhost than the first: they are to be nodes of one cluster");
+    return r;
+}
+
+int uri_list_parse(struct uri_list *ret_list, const char *text, struct error *error)
+{
+    struct uri_list list = {.count = 0};
+    const char *next = text;
+    int number = 0, r = 0;
+
+    while (next && !r) {
+        const char *start = next;
+        size_t bytes = uri_bytes(start, &next);
+
+        number++;
+        if (list.count == URI_LIST_MAX)
+            r = refuse(error, "is one of more than 16");
+        else
+            r = parse_one_of(&list, start, bytes, error);
+        if (r && (next || number > 1))
+            r = error_context(error, "URI %d of a list", number);
+    }
+    if (r)
+        uri_list_free(&list);
+    else
+        *ret_list = list;
+    return r;
+}
+
+void uri_list_free(struct uri_list *list)
+{
+    while (list->count > 0)
+        uri_free(&list->uris[--list->count]);
 }

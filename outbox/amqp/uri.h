@@ -9,6 +9,10 @@
  * is refused rather than ignored. amqp_parse_url of rabbitmq-c knows no query and no bytes above
  * 0x7f, and says only "bad URL"; hence this one.
  *
+ * The nodes of a cluster are a list of whole URIs, separated by commas or spaces. A comma inside a
+ * URI, in a password say, needs no escape: one separates only where amqp:// or amqps:// follows.
+ * Users may differ, the vhost may not: elsewhere a message would be lost to those who wait for it.
+ *
  * Error messages never contain the URI: it holds the password. */
 #ifndef SAGAPOST_AMQP_URI_H
 #define SAGAPOST_AMQP_URI_H
@@ -18,6 +22,7 @@
 #include <stdint.h>
 
 #define URI_BYTES_MAX 8192
+#define URI_LIST_MAX  16
 
 struct uri {
     bool tls;
@@ -35,5 +40,12 @@ struct uri {
 
 int uri_parse(struct uri *ret_uri, const char *text, struct error *error) MUST_CHECK;
 void uri_free(struct uri *uri);
+
+struct uri_list {
+    struct uri uris[URI_LIST_MAX];
+    int count; /* at least 1 */
+};
+int uri_list_parse(struct uri_list *ret_list, const char *text, struct error *error) MUST_CHECK;
+void uri_list_free(struct uri_list *list);
 
 #endif

@@ -97,7 +97,7 @@ const char *config_value_allowed(const struct setting *setting, char *out, size_
         snprintf(out, capacity, "one of: %s", choices_in_words(setting, choices, sizeof(choices)));
         break;
     case SETTING_URI:
-        snprintf(out, capacity, "an amqp:// or amqps:// URI");
+        snprintf(out, capacity, "an amqp:// or amqps:// URI, or several");
         break;
     case SETTING_ADDRESS:
         snprintf(out, capacity,
@@ -264,12 +264,25 @@ void config_value_clear(struct config_value *value)
     value->text = NULL;
 }
 
-/* `password = x` of a conninfo or of a URI's query, or user:password@ in a URI's authority. */
+/* user:password@ in a URI's authority, or in that of one of a list. */
+static bool is_password_in_authority(const char *text)
+{
+    while ((text = strstr(text, "://"))) {
+        const char *authority = text + 3;
+        size_t bytes = strcspn(authority, "/?#");
+        const char *at = memrchr(authority, '@', bytes);
+
+        if (at && memchr(authority, ':', (size_t)(at - authority)))
+            return true;
+        text = authority;
+    }
+    return false;
+}
+
+/* `password = x` of a conninfo or of a URI's query, or a URI with user and password. */
 bool config_text_has_password(const char *text)
 {
     const char *found = text;
-    const char *authority, *at;
-    size_t bytes;
 
     while ((found = strcasestr(found, "password"))) {
         found += strlen("password");
@@ -277,11 +290,5 @@ bool config_text_has_password(const char *text)
         if (*found == '=')
             return true;
     }
-    authority = strstr(text, "://");
-    if (!authority)
-        return false;
-    authority += 3;
-    bytes = strcspn(authority, "/?#");
-    at = memrchr(authority, '@', bytes);
-    return at && memchr(authority, ':', (size_t)(at - authority));
+    return is_password_in_authority(text);
 }

@@ -28,7 +28,8 @@ const struct setting connection_settings[] = {
     {"postgres", SETTING_TEXT, "", 0, 0, SETTING_SECRET,
      "PostgreSQL: libpq conninfo or URI; what it leaves out comes from PG* variables and service "
      "files"},
-    {"amqp", SETTING_URI, "amqp://guest:guest@127.0.0.1:5672/", 0, 0, SETTING_SECRET, "RabbitMQ"},
+    {"amqp", SETTING_URI, "amqp://guest:guest@127.0.0.1:5672/", 0, 0, SETTING_SECRET,
+     "RabbitMQ; the nodes of a cluster as several URIs, separated by commas, are tried in turn"},
     {"amqp-ca-file", SETTING_TEXT, NULL, 0, 0, 0,
      "PEM file of the CAs that may sign RabbitMQ's certificate; the system's when not set"},
     {"amqp-certificate-file", SETTING_TEXT, NULL, 0, 0, 0,

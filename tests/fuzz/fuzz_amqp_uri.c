@@ -1,4 +1,5 @@
-/* URIs: whatever is said about one, the password is not, and what is taken can be read. */
+/* URIs and lists of them: whatever is said about one, the password is not, and what is taken can be
+ * read. */
 #include "outbox/amqp/uri.h"
 
 #include <assert.h>
@@ -6,6 +7,25 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void take_list(const char *text, size_t size)
+{
+    struct error error = {0};
+    struct uri_list list;
+    size_t all = 0;
+
+    if (uri_list_parse(&list, text, &error)) {
+        assert(error.code == ERROR_USAGE && error.message[0]);
+        return;
+    }
+    assert(list.count > 0 && list.count <= URI_LIST_MAX);
+    for (int i = 0; i < list.count; i++) {
+        assert(!strcmp(list.uris[i].vhost, list.uris[0].vhost));
+        all += strlen(list.uris[i].host);
+    }
+    assert(all <= size + (size_t)list.count * strlen("localhost"));
+    uri_list_free(&list);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -30,6 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(all <= size + strlen("guestguestlocalhost/"));
         uri_free(&uri);
     }
+    take_list(text, size);
     free(text);
     return 0;
 }

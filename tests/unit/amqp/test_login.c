@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct fake fake;
+static struct fake fake, other;
 static struct recorder recorder;
 
 static void begin(void (*script)(struct fake *fake))
@@ -245,6 +245,102 @@ static void test_a_connection_that_nobody_takes(void **state)
     close(listener);
 }
 
+/* The nodes of a cluster: `fake` and `other`. */
+static void begin_cluster(void)
+{
+    static char uris[300];
+
+    fake_init(&fake);
+    fake_init(&other);
+    snprintf(uris, sizeof(uris), "%s,%s", fake.uri, other.uri);
+    recorder_init(&recorder, uris);
+}
+
+static void finish_cluster(void)
+{
+    finish();
+    fake_finish(&other);
+}
+
+static void nothing(struct fake *f)
+{
+    (void)f;
+}
+
+static void test_a_node_that_is_down_costs_no_pause(void **state)
+{
+    (void)state;
+    begin_cluster();
+    recorder.options.backoff_base_us = recorder.options.backoff_cap_us = 60 * US_PER_S;
+    fake_start(&other, good_end);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.ups == 1);
+    assert_int_equal(recorder.downs, 0); /* the attempt was one, and it worked */
+    assert_int_equal(broker_attempts(recorder.broker), 0);
+    recorder_free(&recorder);
+    fake_start(&fake, nothing);
+    fake_finish(&fake);
+    fake_finish(&other);
+}
+
+static void test_all_nodes_are_down(void **state)
+{
+    (void)state;
+    begin_cluster();
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.downs == 2);
+    assert_int_equal(broker_attempts(recorder.broker), 2); /* two attempts at two nodes */
+    assert_non_null(strstr(recorder.why.message, "none of 2 nodes, at last: cannot connect to"));
+    fake_start(&other, good_end);
+    recorder_wait(&recorder, recorder.ups == 1);
+    recorder_free(&recorder);
+    fake_start(&fake, nothing);
+    fake_finish(&fake);
+    fake_finish(&other);
+}
+
+/* Logins are refused there: it is another node that is tried, not this one again. */
+static void refused_and_gone(struct fake *f)
+{
+    fake_accept(f);
+    fake_login_start(f);
+    fake_send_close(f, 0, 403, "ACCESS_REFUSED - Login was refused");
+    fake_expect_eof(f);
+}
+
+static void up_and_gone(struct fake *f)
+{
+    fake_up(f);
+    fake_wait(f);
+    fake_reset(f);
+}
+
+static void test_the_next_node_after_a_loss(void **state)
+{
+    (void)state;
+    begin_cluster();
+    fake_start(&fake, up_and_gone);
+    fake_start(&other, good_end);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.ups == 1);
+    fake_go(&fake);
+    recorder_wait(&recorder, recorder.ups == 2);
+    assert_int_equal(recorder.downs, 1);
+    finish_cluster();
+}
+
+static void test_a_node_that_refuses_the_login(void **state)
+{
+    (void)state;
+    begin_cluster();
+    fake_start(&fake, refused_and_gone);
+    fake_start(&other, good_end);
+    recorder_start(&recorder);
+    recorder_wait(&recorder, recorder.ups == 1);
+    assert_int_equal(recorder.downs, 0);
+    finish_cluster();
+}
+
 static void dribbled_login(struct fake *f)
 {
     f->dribble = true;
@@ -302,6 +398,10 @@ int main(void)
         cmocka_unit_test(test_tries_again_after_any_bad_beginning),
         cmocka_unit_test(test_a_silent_peer_costs_no_more_than_the_timeout),
         cmocka_unit_test(test_a_connection_that_nobody_takes),
+        cmocka_unit_test(test_a_node_that_is_down_costs_no_pause),
+        cmocka_unit_test(test_all_nodes_are_down),
+        cmocka_unit_test(test_the_next_node_after_a_loss),
+        cmocka_unit_test(test_a_node_that_refuses_the_login),
         cmocka_unit_test(test_a_login_byte_by_byte),
         cmocka_unit_test(test_what_cannot_be_created),
     };

@@ -155,13 +155,70 @@ static void test_limits(void **state)
     assert_int_equal(uri_parse(&uri, text, &error), ERROR_USAGE);
 }
 
+static void test_list(void **state)
+{
+    struct error error = {0};
+    struct uri_list list;
+
+    (void)state;
+    assert_int_equal(uri_list_parse(&list, "amqp://one", &error), 0);
+    assert_int_equal(list.count, 1);
+    uri_list_free(&list);
+    assert_int_equal(uri_list_parse(&list,
+                                    "amqp://u:a,b@one:1/v,amqp://v:c@two:2/v , AMQPS://[::1]/%76",
+                                    &error),
+                     0);
+    assert_int_equal(list.count, 3);
+    assert_string_equal(list.uris[0].host, "one");
+    assert_string_equal(list.uris[0].password, "a,b"); /* what separates is what a scheme follows */
+    assert_int_equal(list.uris[1].port, 2);
+    assert_string_equal(list.uris[1].user, "v");
+    assert_string_equal(list.uris[2].host, "::1");
+    assert_true(list.uris[2].tls);
+    uri_list_free(&list);
+    assert_int_equal(uri_list_parse(&list, "amqp://one amqp://two\n\tamqp://three", &error), 0);
+    assert_int_equal(list.count, 3);
+    uri_list_free(&list);
+}
+
+static const struct {
+    const char *uris, *says;
+} bad_lists[] = {
+    {"", "must begin with"},
+    {"amqp://one,two", "several whole URIs"},
+    {"amqp://one,", "several whole URIs"},
+    {",amqp://one", "must begin with"},
+    {"amqp://host:0", "the AMQP URI: the port"},
+    {"amqp://one,amqp://u:secret@two:0", "URI 2 of a list: the AMQP URI: the port"},
+    {"amqp://u:secret@one:0,amqp://two", "URI 1 of a list: the AMQP URI: the port"},
+    {"amqp://u:secret@one/v,amqp://two/w", "URI 2 of a list: the AMQP URI names another vhost"},
+    {"amqp://a,amqp://a,amqp://a,amqp://a,amqp://a,amqp://a,amqp://a,amqp://a,amqp://a,amqp://a,"
+     "amqp://a,amqp://a,amqp://a,amqp://a,amqp://a,amqp://a,amqp://a",
+     "URI 17 of a list: the AMQP URI is one of more than 16"},
+};
+
+static void test_bad_list(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad_lists) / sizeof(bad_lists[0]); i++) {
+        struct error error = {0};
+        struct uri_list list = {.count = -1};
+
+        if (uri_list_parse(&list, bad_lists[i].uris, &error) != ERROR_USAGE)
+            fail_msg("taken: %s", bad_lists[i].uris);
+        if (!strstr(error.message, bad_lists[i].says))
+            fail_msg("%s: %s", bad_lists[i].uris, error.message);
+        assert_null(strstr(error.message, "secret"));
+        assert_int_equal(error.retry, RETRY_NEVER);
+        assert_int_equal(list.count, -1); /* untouched on failure */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),
-        cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_query),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_good),   cmocka_unit_test(test_bad),  cmocka_unit_test(test_query),
+        cmocka_unit_test(test_limits), cmocka_unit_test(test_list), cmocka_unit_test(test_bad_list),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,7 +44,8 @@ static void wrong_flags(void **state)
         {"--format=", "must be one of"},
         {"--format=json|log", "must be one of"},
         {"--listen=9090x", "--listen: must be HOST:PORT"},
-        {"--amqp=http://h/", "must be an amqp:// or amqps:// URI; the value is not shown"},
+        {"--amqp=http://h/",
+         "must be an amqp:// or amqps:// URI, or several; the value is not shown"},
         {"--amqp=amqp://", "must be an amqp:// or amqps:// URI"},
         {"--name=a\x01"
          "b",
@@ -86,6 +87,7 @@ static void passwords_are_refused_on_the_command_line(void **state)
         "--postgres=postgresql://u:hunter2@h,h2/db?x=y",
         "--postgres=password=hunter2",
         "--postgres=host=h;PassWord='hunter2'",
+        "--amqp=amqp://h,amqp://u:hunter2@h",
         "--postgres=postgres://h/db?user=u&password=hunter2",
         "--postgres=sslpassword=hunter2",
         "--amqp=amqp://u:hunter2@@h/",
