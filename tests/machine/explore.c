@@ -1,5 +1,6 @@
 /* explore.c: see explore.h. */
 #include "tests/machine/explore.h"
+#include "tests/machine/sagas.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -103,12 +104,26 @@ struct walk {
     const struct world_options *options;
     struct exploration *result;
     bool trace;
+    struct saga_orders likes; /* in which worlds are the same; only the first without `folded` */
 };
 
 /* The plan that a world goes by. */
 static const struct plan *plan_of(const struct walk *walk, const struct world *world)
 {
     return world->migrated ? walk->options->to : walk->plan;
+}
+
+/* Of all worlds that are the same but for the names of their steps, one stands for the others. */
+static struct world_key key_of(const struct walk *walk, const struct world *world)
+{
+    struct world_key key = world_pack(world);
+    struct world_key least = key;
+    for (int i = 1; i < walk->likes.count; i++) {
+        struct world_key other = world_reorder(&key, walk->likes.orders[i]);
+        if (memcmp(&other, &least, sizeof(least)) < 0)
+            least = other;
+    }
+    return least;
 }
 
 /* Traces: the moves are found again on the way from each world to the next. */
@@ -128,7 +143,7 @@ static bool leads_to(const struct walk *walk, const struct world *before, const 
         after = *before;
         (void)world_apply(plan_of(walk, before), &after, move, i == 0 ? NULL : ret_refusal,
                           &unused);
-        key = world_pack(&after);
+        key = key_of(walk, &after);
         if (memcmp(&key, wanted, sizeof(key)) == 0)
             return true;
     }
@@ -196,7 +211,7 @@ static void make(struct walk *walk, uint32_t node, const struct world *before,
         broken(walk, why, node, move, &after);
         return;
     }
-    struct world_key key = world_pack(&after);
+    struct world_key key = key_of(walk, &after);
     visit(walk->explorer, &key, node);
 }
 
@@ -246,9 +261,9 @@ static bool at_rest(const struct world *world)
     return saga_state_ended(world->instance.state) || world->instance.state == SAGA_STUCK;
 }
 
-static bool are_same(const struct world *one, const struct world *other)
+static bool are_same(const struct walk *walk, const struct world *one, const struct world *other)
 {
-    struct world_key keys[2] = {world_pack(one), world_pack(other)};
+    struct world_key keys[2] = {key_of(walk, one), key_of(walk, other)};
     return memcmp(&keys[0], &keys[1], sizeof(keys[0])) == 0;
 }
 
@@ -266,7 +281,7 @@ static int next_move(const struct walk *walk, const struct world *world, bool si
             *ret_after = *world;
             if (wanted &&
                 !world_apply(plan_of(walk, world), ret_after, &moves[i], NULL, &decision) &&
-                decision.verdict == VERDICT_APPLIED && !are_same(world, ret_after))
+                decision.verdict == VERDICT_APPLIED && !are_same(walk, world, ret_after))
                 return i;
         }
     }
@@ -306,7 +321,7 @@ static void follow(struct walk *walk, uint32_t first, bool silent)
                    NULL, &world);
             return;
         }
-        struct world_key key = world_pack(&after);
+        struct world_key key = key_of(walk, &after);
         node = visit(walk->explorer, &key, node);
     }
     for (int i = 0; i < length; i++)
@@ -319,7 +334,7 @@ static void begin(struct walk *walk, const struct refusal *refusal,
 {
     struct world first;
     const char *why = world_start(walk->plan, &first, refusal, ret_decision);
-    struct world_key key = world_pack(&first);
+    struct world_key key = key_of(walk, &first);
     uint32_t node = visit(walk->explorer, &key, walk->explorer->node_count);
     if (why)
         broken(walk, why, node, NULL, NULL);
@@ -340,7 +355,9 @@ static void begin_all(struct walk *walk)
 void explore(struct explorer *explorer, const struct plan *plan,
              const struct world_options *options, bool trace, struct exploration *ret_exploration)
 {
-    struct walk walk = {explorer, plan, options, ret_exploration, trace};
+    struct walk walk = {explorer, plan, options, ret_exploration, trace, {.count = 1}};
+    if (options->folded)
+        saga_likes(plan, &walk.likes);
     memset(ret_exploration, 0, sizeof(*ret_exploration));
     memset(explorer->slots, 0, explorer->slot_count * sizeof(*explorer->slots));
     explorer->node_count = 0;

@@ -2,7 +2,6 @@
 #include "tests/machine/sagas.h"
 
 #include "saga/machine/plan.h"
-#include "tests/machine/world.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -124,12 +123,54 @@ static bool is_first_of_its_like(const struct plan *plan, int *order, int fixed,
     return first;
 }
 
+static void add_likes(const struct plan *plan, int *order, int fixed, uint64_t own,
+                      struct saga_orders *likes)
+{
+    if (fixed == plan->step_count) {
+        if (code_in_order(plan, order) == own)
+            memcpy(likes->orders[likes->count++], order, sizeof(likes->orders[0]));
+        return;
+    }
+    for (int i = fixed; i < plan->step_count; i++) {
+        int swapped = order[i];
+        order[i] = order[fixed];
+        order[fixed] = swapped;
+        add_likes(plan, order, fixed + 1, own, likes);
+        order[fixed] = order[i];
+        order[i] = swapped;
+    }
+}
+
+void saga_likes(const struct plan *plan, struct saga_orders *ret_likes)
+{
+    int order[WORLD_STEPS_MAX];
+    ret_likes->count = 0;
+    for (int i = 0; i < WORLD_STEPS_MAX; i++)
+        order[i] = i;
+    add_likes(plan, order, 0, code_in_order(plan, order), ret_likes);
+}
+
+/* The most steps none of which comes after another. */
+static int branches(const struct plan *plan)
+{
+    int most = 0;
+    for (uint64_t steps = 0; steps < BIT(plan->step_count); steps++) {
+        bool beside = true;
+        int count = __builtin_popcountll(steps);
+        for (int i = 0; i < plan->step_count; i++)
+            beside = beside && !(steps & BIT(i) && plan->steps[i].descendants & steps);
+        if (beside && count > most)
+            most = count;
+    }
+    return most;
+}
+
 static void try_saga(int count, const enum step_type *types, const uint64_t *after,
                      saga_visitor *visitor, void *context)
 {
     static struct plan plan;
     int order[WORLD_STEPS_MAX] = {0};
-    if (!make_plan(count, types, after, &plan))
+    if (!make_plan(count, types, after, &plan) || branches(&plan) > BRANCHES_MAX)
         return;
     for (int i = 0; i < count; i++)
         order[i] = i;

@@ -3,6 +3,10 @@
 #define TESTS_MACHINE_SAGAS_H
 
 #include "saga/machine/machine.h"
+#include "tests/machine/world.h"
+
+#define BRANCHES_MAX 3 /* steps side by side, at most, in an enumerated saga */
+#define ORDERS_MAX   24
 
 /* What a step of an enumerated saga can be. */
 enum step_type {
@@ -28,6 +32,14 @@ void sagas_each(int step_count, uint32_t types, saga_visitor *visitor, void *con
 /* Calls `visitor` for every next version that a saga of steps a, b may get: one to three steps of
  * `types` with names of a, b, c in any order, in every shape that plan_complete accepts. */
 void sagas_each_version(uint32_t types, saga_visitor *visitor, void *context);
+
+/* The orders of its steps in which a saga is the same saga; orders[0] is its own. Three steps side
+ * by side of one kind have six. */
+struct saga_orders {
+    int orders[ORDERS_MAX][WORLD_STEPS_MAX];
+    int count;
+};
+void saga_likes(const struct plan *plan, struct saga_orders *ret_likes);
 
 /* "c c p01 t2": type and `after` of each step. */
 void saga_describe(const struct plan *plan, char *out, size_t capacity);

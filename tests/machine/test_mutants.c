@@ -17,12 +17,11 @@
 #define STEPS(name) VALUE_BIT(STEP_##name)
 
 /* The row of a state and an event whose `because` begins so. */
-static struct table_row *step_row(enum step_state state, enum step_event event, const char *because)
+static struct table_row *find_row(struct table_row *rows, size_t count, uint32_t state,
+                                  uint32_t event, const char *because)
 {
-    size_t count;
-    struct table_row *rows = step_rows(&count);
     for (size_t i = 0; i < count; i++) {
-        if ((rows[i].states & VALUE_BIT(state)) && (rows[i].events & VALUE_BIT(event)) &&
+        if ((rows[i].states & state) && (rows[i].events & event) &&
             strncmp(rows[i].because, because, strlen(because)) == 0)
             return &rows[i];
     }
@@ -30,17 +29,18 @@ static struct table_row *step_row(enum step_state state, enum step_event event, 
     return NULL;
 }
 
-static struct table_row *saga_row(enum saga_event event, const char *because)
+static struct table_row *step_row(enum step_state state, enum step_event event, const char *because)
+{
+    size_t count;
+    struct table_row *rows = step_rows(&count);
+    return find_row(rows, count, VALUE_BIT(state), VALUE_BIT(event), because);
+}
+
+static struct table_row *saga_row(enum saga_state state, enum saga_event event, const char *because)
 {
     size_t count;
     struct table_row *rows = saga_rows(&count);
-    for (size_t i = 0; i < count; i++) {
-        if ((rows[i].events & VALUE_BIT(event)) &&
-            strncmp(rows[i].because, because, strlen(because)) == 0)
-            return &rows[i];
-    }
-    fail_msg("there is no row \"%s\" any more: mend the mutant", because);
-    return NULL;
+    return find_row(rows, count, VALUE_BIT(state), VALUE_BIT(event), because);
 }
 
 static struct settle_rule *rule(enum step_event event)
@@ -257,7 +257,34 @@ static void a_skipped_wait_ends_the_saga(void)
 
 static void what_was_done_may_be_another(void)
 {
-    saga_row(ON_MIGRATE, "what it has done is not the same")->states = 0;
+    saga_row(SAGA_RUNNING, ON_MIGRATE, "what it has done is not the same")->states = 0;
+}
+
+/* Child sagas, seen from the parent and from the child. */
+
+static void a_child_is_not_cancelled(void)
+{
+    step_row(STEP_SENT, ON_ABORT, "the saga aborts; its child")->next = STEP_CANCELLED;
+}
+
+static void a_child_is_never_reminded(void)
+{
+    step_row(STEP_SENT, ON_DUE, "its child saga has not ended")->action = nothing;
+}
+
+static void a_childs_undo_is_never_reminded(void)
+{
+    step_row(STEP_UNDO_SENT, ON_DUE, "its child saga has not ended")->action = nothing;
+}
+
+static void a_child_past_its_pivot_is_taken_back(void)
+{
+    saga_row(SAGA_SUCCEEDED, ON_TAKE_BACK, "its pivot has passed")->states = 0;
+}
+
+static void a_child_says_undone_and_is_not(void)
+{
+    saga_row(SAGA_SUCCEEDED, ON_TAKE_BACK, "its parent saga")->next = SAGA_COMPENSATED;
 }
 
 struct mutant {
@@ -295,6 +322,11 @@ static const struct mutant mutants[] = {
     MUTANT(what_was_skipped_counts_as_done),
     MUTANT(a_skipped_wait_ends_the_saga),
     MUTANT(what_was_done_may_be_another),
+    MUTANT(a_child_is_not_cancelled),
+    MUTANT(a_child_is_never_reminded),
+    MUTANT(a_childs_undo_is_never_reminded),
+    MUTANT(a_child_past_its_pivot_is_taken_back),
+    MUTANT(a_child_says_undone_and_is_not),
 };
 
 /* What the walk is given: small, and with every kind of trouble. */
@@ -313,6 +345,9 @@ static const struct {
     {"c p0 t1", {.cancel = true}},
     {"p w0", {.unmappable = true}},
     {"c c0", {.cancel = true}, "c r0 c1"},
+    {"k", {.cancel = true}},
+    {"p", {.taken_back = true}},
+    {"c c0", {.taken_back = true}},
 };
 
 static const char *walk_all(struct explorer *explorer)

@@ -1,9 +1,8 @@
 /* walk.c: the saga machine, exhaustively: every interleaving of answers, silence, repeats, late
  * answers, timers, cancels and operators, for all small sagas.
  *
- *     walk [--long] [--only TEXT] [--trace] [--saga "c c p01 t2"] [--cancel] [--pause] [--operators
- * N]
- *          [--expired] [--unmappable] [--lies] [--garbage]
+ *     walk [--long] [--only TEXT] [--trace] [--saga "c c p01 t2"] [--cancel] [--pause]
+ *          [--operators N] [--expired] [--unmappable] [--lies] [--garbage] [--folded]
  *
  * Without --saga all of them, or the parts whose name contains TEXT; letters are the kinds (c
  * compensable, r read-only, p pivot, t retriable, w timer, s signal, z signal that it goes on
@@ -33,6 +32,7 @@ struct part {
     uint32_t types;
     struct world_options options;
     bool is_long;
+    int attempts; /* of each action and undo; 0: as sagas.c makes them, two */
 };
 
 #define PIVOT_ON (1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE)
@@ -60,11 +60,33 @@ static const struct part parts[] = {
      {.unmappable = true, .taken_back = true}},
     {"2 steps, a lie", 2, COMMANDS, {.cancel = true, .lies = true, .garbage = true}},
     {"3 steps", 3, COMMANDS, {.cancel = false}},
+    {"4 steps, one attempt", 4, COMMANDS, {.folded = true}, .attempts = 1},
     {"2 steps, two operators", 2, COMMANDS, {.cancel = true, .operators = 2}, .is_long = true},
     {"2 steps, everything but lies", 2, COMMANDS, {true, true, 1, true, true}, .is_long = true},
-    {"3 steps of every type, cancels", 3, USUAL_TYPES, {.cancel = true}, .is_long = true},
+    {"3 steps of every type, cancels",
+     3,
+     ALL_TYPES,
+     {.cancel = true, .folded = true},
+     .is_long = true},
     {"3 steps, pauses", 3, COMMANDS, {.cancel = true, .pause = true}, .is_long = true},
     {"3 steps, operators", 3, COMMANDS, {.cancel = true, .operators = 1}, .is_long = true},
+    {"4 steps, cancels", 4, COMMANDS, {.cancel = true, .folded = true}, .is_long = true},
+    {"4 steps, timers and signals",
+     4,
+     COMMANDS | 1u << TYPE_TIMER | 1u << TYPE_SIGNAL,
+     {.folded = true},
+     .is_long = true},
+    {"4 steps of every type, one attempt",
+     4,
+     ALL_TYPES,
+     {.folded = true},
+     .is_long = true,
+     .attempts = 1},
+    {"4 steps, child sagas",
+     4,
+     CHILD | PIVOT_ON | 1u << TYPE_COMPENSABLE,
+     {.folded = true},
+     .is_long = true},
 };
 
 /* Parts in which every saga of two steps may be migrated to every version that it could get: of the
@@ -93,18 +115,23 @@ static const struct migration {
 struct totals {
     struct explorer *explorer;
     const struct world_options *options;
+    int attempts;
     bool trace;
     uint64_t sagas, states, moves, most_states;
     uint64_t ended[SAGA_STATE_COUNT];
     uint64_t broken;
 };
 
-static void walk_saga(void *context, const struct plan *plan)
+static void walk_saga(void *context, const struct plan *given)
 {
+    static struct plan plan;
     struct totals *totals = context;
     struct exploration exploration;
     char description[64];
-    explore(totals->explorer, plan, totals->options, true, &exploration);
+    plan = *given;
+    for (int i = 0; totals->attempts && i < plan.step_count; i++)
+        plan.steps[i].retry.max = plan.steps[i].undo_retry.max = totals->attempts;
+    explore(totals->explorer, &plan, totals->options, true, &exploration);
     totals->sagas++;
     totals->states += exploration.states;
     totals->moves += exploration.moves;
@@ -112,7 +139,7 @@ static void walk_saga(void *context, const struct plan *plan)
         totals->most_states = exploration.states;
     for (int i = 0; i < SAGA_STATE_COUNT; i++)
         totals->ended[i] += exploration.ended[i];
-    saga_describe(plan, description, sizeof(description));
+    saga_describe(&plan, description, sizeof(description));
     if (totals->trace || exploration.broken)
         printf("  %-16s %9llu states%s%s\n", description, (unsigned long long)exploration.states,
                exploration.broken ? ", BROKEN: " : "",
@@ -198,6 +225,7 @@ static int walk_one(struct explorer *explorer, const char *description, int argc
         .unmappable = option(argc, argv, "--unmappable", NULL),
         .lies = option(argc, argv, "--lies", NULL),
         .garbage = option(argc, argv, "--garbage", NULL),
+        .folded = option(argc, argv, "--folded", NULL),
     };
     struct totals totals = {.explorer = explorer, .options = &options, .trace = true};
     saga_make(description, &plan);
@@ -257,6 +285,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         struct totals totals = {.explorer = explorer,
                                 .options = &parts[i].options,
+                                .attempts = parts[i].attempts,
                                 .trace = option(argc, argv, "--trace", NULL)};
         if ((parts[i].is_long && !is_long) || !strstr(parts[i].name, only))
             continue;

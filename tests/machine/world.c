@@ -180,9 +180,8 @@ int world_moves(const struct plan *plan, const struct world *world,
                 const struct world_options *options, struct move moves[MOVES_MAX])
 {
     struct mover mover = {plan, world, moves, 0};
-    bool may_be_taken_back = options->taken_back && world->instance.state == SAGA_SUCCEEDED &&
-                             plan->pivot < 0 && !world->lied;
-    if (may_be_taken_back)
+    /* With a pivot it is refused. */
+    if (options->taken_back && world->instance.state == SAGA_SUCCEEDED && !world->lied)
         add(&mover, EVENT_TAKE_BACK, -1);
     if (saga_state_ended(world->instance.state))
         return mover.count;
@@ -452,6 +451,18 @@ static const char *check_heard(const struct plan *plan, const struct world *befo
     return NULL;
 }
 
+/* The answer for which nobody asks again may have been lost. A saga that is held sends nothing. */
+static const char *check_timer(const struct world *before, const struct world *after,
+                               const struct move *move, const struct machine_decision *decision)
+{
+    bool held = before->instance.paused || before->instance.phase == PHASE_PROTOCOL;
+    if (move->event.type != EVENT_DUE || decision->verdict != VERDICT_APPLIED || held ||
+        decision->command_count > 0)
+        return NULL;
+    struct world_key keys[2] = {world_pack(before), world_pack(after)};
+    return memcmp(&keys[0], &keys[1], sizeof(keys[0])) == 0 ? "a timer that does nothing" : NULL;
+}
+
 static void count_move(struct world *world, const struct move *move,
                        const struct machine_decision *decision, bool was_contradiction)
 {
@@ -496,6 +507,8 @@ const char *world_apply(const struct plan *plan, struct world *world, const stru
     const char *broken = check_unchanged(&before, world, ret_decision);
     if (!broken)
         broken = check_heard(plan, &before, world, move, ret_decision);
+    if (!broken)
+        broken = check_timer(&before, world, move, ret_decision);
     count_move(world, move, ret_decision, before.instance.phase == PHASE_PROTOCOL);
     if (move->event.type == EVENT_MIGRATE && ret_decision->verdict == VERDICT_APPLIED) {
         if (!broken)

@@ -32,7 +32,8 @@ struct world_options {
     bool unmappable; /* inputs may not be buildable, conditions not hold */
     bool lies;       /* one answer may claim an effect that never was */
     bool garbage;    /* in every world, every event that can be said is tried on the machine */
-    bool taken_back; /* a saga without a pivot that succeeded may be a child's, and taken back */
+    bool taken_back; /* a saga that succeeded may be a child's, and its parent wants it undone */
+    bool folded;     /* worlds that differ in the names of their steps alone count as one */
     const struct plan *to; /* may be migrated to it, once, at any moment; NULL: not */
 };
 
@@ -97,6 +98,9 @@ const char *world_apply(const struct plan *plan, struct world *world, const stru
 
 struct world_key world_pack(const struct world *world);
 void world_unpack(const struct world_key *key, struct world *ret_world);
+
+/* The key of the same world with its steps in another order: step order[i] becomes step i. */
+struct world_key world_reorder(const struct world_key *key, const int order[WORLD_STEPS_MAX]);
 
 /* For a trace. */
 void world_print(const struct plan *plan, const struct world *world);

@@ -122,6 +122,16 @@ void world_unpack(const struct world_key *key, struct world *ret_world)
                     &ret_world->truth[i]);
 }
 
+struct world_key world_reorder(const struct world_key *key, const int order[WORLD_STEPS_MAX])
+{
+    struct world_key other = {{key->words[0]}};
+    for (int i = 0; i < WORLD_STEPS_MAX; i++) {
+        uint64_t step = key->words[1 + order[i] / 2] >> (order[i] % 2 * STEP_BITS);
+        other.words[1 + i / 2] |= (step & ((UINT64_C(1) << STEP_BITS) - 1)) << (i % 2 * STEP_BITS);
+    }
+    return other;
+}
+
 /* For people. */
 
 void world_print(const struct plan *plan, const struct world *world)
