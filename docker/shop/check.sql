@@ -1,4 +1,5 @@
--- The books after the last order: one row per rule, `holds` says whether it does.
+-- The books after the last order: one row per rule, `holds` says whether it does. Where the services have databases of their own, books.sh
+-- brings their tables together first.
 with sagas as (
     select o.*, i.state from shop.orders o join saga.instances i on i.id = o.saga
 ), now_there as (
@@ -12,9 +13,9 @@ select rule, expected, found, expected = found as holds
     select 1, 'every saga has ended', (select count(*) from sagas)::text,
            (select count(*) from sagas where state in ('SUCCEEDED', 'COMPENSATED'))::text
     union all
-    select 2, 'pieces: before = in stock + sold', opening.pieces::text, (on_hand + reserved)::text from shop.opening, now_there
+    select 2, 'pieces: before = in stock + sold', pieces::text, (on_hand + reserved)::text from shop.pieces_before, now_there
     union all
-    select 3, 'money: before = with customers + paid', opening.money::text, (balances + paid)::text from shop.opening, now_there
+    select 3, 'money: before = with customers + paid', money::text, (balances + paid)::text from shop.money_before, now_there
     union all
     select 4, 'pieces sold = pieces of the orders that succeeded',
            (select coalesce(sum(qty), 0) from sagas where state = 'SUCCEEDED')::text, reserved::text from now_there

@@ -6,8 +6,8 @@ static const struct {
     const char *name;
     const char *stands_on;
 } parts_known[] = {
-    {"base", NULL},     {"outbox", "base"}, {"inbox", "base"}, {"participant", "outbox"},
-    {"saga", "outbox"},
+    {"base", NULL},          {"outbox", "base"}, {"inbox", "base"}, {"participant", "outbox"},
+    {"saga", "participant"},
 };
 
 #define PART_COUNT ((int)(sizeof parts_known / sizeof parts_known[0]))

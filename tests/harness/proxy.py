@@ -4,6 +4,7 @@ One thread serves all connections of a Proxy. A fault is armed for what is open 
 
     proxy.cut_after(TO_SERVER, 1000)        the connection that carries the 1,000th byte from now that way ends after it
     proxy.cut_before(TO_CLIENT, COMMITTED)  a connection ends instead of carrying these bytes
+    proxy.hole_before(TO_SERVER, CONFIRMED) a hole (below) opens instead of carrying these bytes
     proxy.cut_answer(b"write_it")           a connection that carries these bytes to the server ends instead of carrying the answer
     proxy.garble(TO_CLIENT, chance)         what is read next that way is replaced by noise of the same length
     proxy.cut_all()                         all end now
@@ -93,6 +94,9 @@ class Proxy:
         """`passing` pieces that hold the pattern are carried before."""
         with self.lock:
             self.pattern = [direction, pattern, passing, how, False]
+
+    def hole_before(self, direction, pattern):
+        self.cut_before(direction, pattern, how="hole")
 
     def cut_answer(self, pattern, passing=0, how="reset"):
         with self.lock:
@@ -193,6 +197,10 @@ class Proxy:
                 connection.pipes[1].doomed = how
             else:
                 pipe.doomed = how
+        if pipe.doomed == "hole":
+            pipe.doomed = None
+            self.hole = True
+            return
         if pipe.doomed:
             self.ended += 1
             self._end(connection, pipe.doomed, pipe)

@@ -7,7 +7,7 @@ import psycopg2
 from .sandbox import ROOT
 from .wait import wait_until
 
-FILES = ("schema", "handlers", "order-saga", "data")
+FILES = ("orders", "stock", "payments", "order-saga")
 
 
 class Shop:

@@ -28,7 +28,7 @@ static void parts_bring_what_they_stand_on(void **state)
         const char *parts, *expected;
     } cases[] = {{"inbox", "base inbox"},
                  {"participant", "base outbox participant"},
-                 {"saga", "base outbox saga"},
+                 {"saga", "base outbox participant saga"},
                  {"outbox", "base outbox"}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -1,6 +1,29 @@
--- The participants: SQL functions that saga-worker runs, each inside the transaction that also records its outcome. A business "no" is
+-- The service `stock`, which is the participants `inventory` and `shipping`.
+--
+-- A participant is a set of SQL functions that saga-worker runs, each inside the transaction that also records its outcome. A business "no" is
 -- saga.fail; anything else that goes wrong is tried again. The worker may execute these functions and touch nothing else of the shop.
 begin;
+
+create schema if not exists shop;
+
+create table shop.stock (
+    sku     text primary key,
+    on_hand integer not null check (on_hand >= 0)
+);
+
+create table shop.reservation (
+    id   bigint generated always as identity primary key,
+    saga uuid not null unique, -- a saga reserves once; the database would say so if it did twice
+    sku  text not null references shop.stock,
+    qty  integer not null
+);
+
+create table shop.shipment (
+    id          bigint generated always as identity primary key,
+    saga        uuid not null unique,
+    reservation bigint not null references shop.reservation,
+    payment     bigint not null -- of the service `payments`
+);
 
 create function shop.reserve(input jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -32,34 +55,6 @@ begin
 end
 $$;
 
-create function shop.check_fraud(input jsonb) returns jsonb
-language plpgsql security definer set search_path = '' as $$
-begin
-    if (select flagged from shop.customer where id = (input->>'customer')::integer) then
-        perform saga.fail('fraud', format('customer %s is refused', input->>'customer'));
-    end if;
-    return '{"score": 0.02}';
-end
-$$;
-
-create function shop.capture(input jsonb) returns jsonb
-language plpgsql security definer set search_path = '' as $$
-declare
-    paid bigint;
-begin
-    update shop.customer set balance = balance - (input->>'amount')::numeric
-     where id = (input->>'customer')::integer and balance >= (input->>'amount')::numeric;
-    if not found then
-        perform saga.fail('insufficient_funds', format('customer %s cannot pay %s', input->>'customer', input->>'amount'));
-    end if;
-    insert into shop.payment (saga, customer, amount, reservation)
-    values (current_setting('saga.id')::uuid, (input->>'customer')::integer, (input->>'amount')::numeric,
-            (input->>'reservation')::bigint)
-    returning id into paid;
-    return jsonb_build_object('payment', paid);
-end
-$$;
-
 create function shop.book_shipment(input jsonb) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -75,8 +70,12 @@ $$;
 -- `lock` names what a batch is sorted by, so that two workers never wait for each other in a circle.
 select saga.handle('inventory.reserve', 'shop.reserve', lock => '$.sku');
 select saga.handle('inventory.release', 'shop.release', lock => '$.sku');
-select saga.handle('fraud.check', 'shop.check_fraud');
-select saga.handle('payment.capture', 'shop.capture', lock => '$.customer');
 select saga.handle('shipping.book', 'shop.book_shipment');
+
+-- One article in 10 is nearly sold out.
+insert into shop.stock (sku, on_hand) select 'A' || n, case when n % 10 = 4 then 20 else 1000 end from generate_series(1, 20) n;
+
+-- What was there before the first order, for the balance at the end.
+create table shop.pieces_before as select sum(on_hand) as pieces from shop.stock;
 
 commit;
