@@ -176,7 +176,7 @@ create table saga.period (
 create table saga.intent (
     id                bigint generated always as identity primary key,
     saga_id           uuid not null,
-    verb              text not null check (verb in ('cancel', 'pause', 'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'signal', 'take_back')),
+    verb              text not null check (verb in ('cancel', 'pause', 'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'signal', 'take_back', 'migrate')),
     step              text,
     argument          jsonb not null default '{}',
     actor             text not null default session_user,

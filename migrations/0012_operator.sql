@@ -26,6 +26,8 @@ begin
                                                   and s.name = intend.step and (intend.verb <> 'signal' or s.via = 'signal')) then
         raise exception 'saga % has no step "%"%', intend.saga, intend.step,
             case intend.verb when 'signal' then ' that waits for a signal' else '' end using errcode = 'SG403';
+    elsif intend.verb = 'migrate' then
+        perform saga.check_version(running, intend.argument);
     end if;
     insert into saga.intent (saga_id, verb, step, argument, reason, expected_revision)
     values (intend.saga, intend.verb, intend.step, coalesce(intend.argument, '{}'), intend.reason, intend.expected_revision)
@@ -159,6 +161,64 @@ begin
         raise exception 'no step is named' using errcode = 'SG403';
     end if;
 end
+$$;
+
+-- To a newer version of its definition, if what it has done so far is the same there (saga/machine/migrate.h).
+create function saga.migrate(saga uuid, version integer, reason text default null, expected_revision bigint default null) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform saga.intend(saga, 'migrate', null, jsonb_build_object('version', version), reason, expected_revision);
+    return 'recorded';
+end
+$$;
+comment on function saga.migrate is 'Moves a running saga to a newer version of its definition, if what it has done so far is the same there; returns recorded.';
+
+-- What saga.intend asks of such an intent.
+create function saga.check_version(definition_id integer, argument jsonb) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from saga.definition o join saga.definition n on n.name = o.name and n.version::text = argument ->> 'version'
+                   where o.id = check_version.definition_id) then
+        raise exception 'there is no version % of "%"', coalesce(argument ->> 'version', 'null'),
+            (select o.name from saga.definition o where o.id = check_version.definition_id) using errcode = 'SG404';
+    end if;
+end
+$$;
+
+-- Sagas that are to move to versions (by the definition's id): of each, the first thing in its data that forbids it. A step that has not begun
+-- would read what is not there, neither in the saga's input nor in what ended steps have brought, and has no default (what is still to end is
+-- not looked at); or the saga is a child that its parent may take back, and could not be undone any more.
+create function saga.migration_obstacles(sagas uuid[], definitions integer[]) returns table (ordinal integer, obstacle text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+    select w.ordinal::integer, o.obstacle
+    from unnest(sagas, definitions) with ordinality w (saga, definition, ordinal)
+    join saga.instance i on i.id = w.saga
+    cross join lateral (
+        select coalesce(jsonb_object_agg(s.name, i.steps -> s.step), '{}') as steps
+        from saga.definition_step s
+        where s.definition_id = i.definition_id and i.steps -> s.step ->> 's' <> 'WAITING'
+              and not (i.steps -> s.step ->> 's' = 'READY' and i.steps -> s.step ->> 'r' = '0')) begun
+    cross join lateral (
+        (select format('step "%s" would not find %s, and has no default for it', n.name, h.hole ->> 'path') as obstacle
+         from saga.definition_step n
+         cross join lateral (values (n.input), (n.undo_input)) t (template)
+         cross join lateral jsonb_array_elements(t.template -> 'holes') h (hole)
+         where n.definition_id = w.definition and not begun.steps ? n.name
+               and (h.hole ->> 'step' is null or begun.steps -> (h.hole ->> 'step') ->> 's' in ('SUCCEEDED', 'SKIPPED'))
+               and saga.find_value(h.hole, i.input, i.outputs) is null
+         order by n.step, h.hole ->> 'path' limit 1)
+        union all
+        (select format('step "%s" cannot be undone, and the saga is the compensable step "%s" of saga %s', n.name, p.name, i.parent_id)
+         from saga.instance r
+         join saga.definition_step p on p.definition_id = r.definition_id and p.name = i.parent_step and p.kind = 'compensable'
+         join saga.definition_step n on n.definition_id = w.definition and n.kind in ('pivot', 'retriable')
+         where r.id = i.parent_id
+         order by n.step limit 1)
+        limit 1) o
+    order by w.ordinal
 $$;
 
 -- Views -------------------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ grant select, update (applied_at, kept_at, answer, detail) on saga.intent to sag
 grant select on saga.definition, saga.definition_step, saga.setting to sagapost_worker;
 grant execute on function
     saga.send_commands(uuid[], integer[], text[], integer[], integer[]), saga.fill_template(jsonb, jsonb, jsonb),
-    saga.runs(jsonb, jsonb, jsonb, jsonb),
+    saga.runs(jsonb, jsonb, jsonb, jsonb), saga.migration_obstacles(uuid[], integer[]),
     saga.fill_deep(jsonb, jsonb, jsonb), saga.find_value(jsonb, jsonb, jsonb), saga.undo_input(jsonb, jsonb),
     saga.map_input(jsonb, jsonb, jsonb), saga.timestamp_of(bigint), saga.command_headers(uuid, text, text),
     saga.command_body(uuid, text, integer, text, text, integer, integer, text, text, boolean, boolean, jsonb)
@@ -35,7 +35,7 @@ grant execute on function
     saga.intend(uuid, text, text, jsonb, text, bigint), saga.intend_many(uuid[], bigint[], text, text, jsonb, text),
     saga.cancel(uuid, text, bigint), saga.pause(uuid, text, bigint), saga.resume(uuid, text, bigint), saga.retry(uuid, text, text, bigint), saga.skip(uuid, text, text, bigint),
     saga.mark_undone(uuid, text, text, bigint), saga.abandon(uuid, text, bigint), saga.signal(uuid, text, jsonb, text),
-    saga.require_step(text), saga.timestamp_of(bigint)
+    saga.require_step(text), saga.timestamp_of(bigint), saga.migrate(uuid, integer, text, bigint), saga.migration_obstacles(uuid[], integer[])
     to sagapost_operator;
 grant execute on function saga.timestamp_of(bigint) to sagapost_reader;
 grant select on saga.instances, saga.steps, saga.timeline, saga.definitions, saga.setting, saga.intent, saga.definition, saga.definition_step,

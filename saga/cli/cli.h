@@ -66,5 +66,6 @@ enum cli_exit saga_skip_command(struct cli *cli, struct error *error);
 enum cli_exit saga_mark_undone_command(struct cli *cli, struct error *error);
 enum cli_exit saga_abandon_command(struct cli *cli, struct error *error);
 enum cli_exit saga_signal_command(struct cli *cli, struct error *error);
+enum cli_exit saga_migrate_command(struct cli *cli, struct error *error);
 
 #endif

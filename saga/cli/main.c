@@ -12,7 +12,8 @@ static const struct setting cli_settings[] = {
     {"parts", SETTING_TEXT, "outbox,inbox,participant,saga", 0, 0, 0,
      "migrate: which parts this database has", NULL},
     {"to", SETTING_TEXT, NULL, 0, 0, 0,
-     "migrate: the number to stop at, else the newest; outbox replay: before this time, else now",
+     "migrate: the number to stop at, else the newest; saga migrate: the version; outbox replay: "
+     "before this time, else now",
      NULL},
     {"from", SETTING_TEXT, NULL, 0, 0, 0,
      "outbox replay: messages from this time on, as PostgreSQL reads it: "
@@ -150,6 +151,12 @@ static const struct command commands[] = {
     {{"saga", "pause"}, "[SAGA]", 0, 1, saga_pause_command, "send no further command"},
     {{"saga", "resume"}, "[SAGA]", 0, 1, saga_resume_command, "go on"},
     {{"saga", "signal"}, "[SAGA STEP]", 0, 2, saga_signal_command, "give a step its signal"},
+    {{"saga", "migrate"},
+     "[SAGA]",
+     0,
+     1,
+     saga_migrate_command,
+     "go on by the newer version that --to names"},
     {{"saga", "abandon"},
      "[SAGA]",
      0,
@@ -207,7 +214,7 @@ enum cli_exit cli_connect(struct cli *cli, struct error *error)
 
 /* Errors of the class SG that say "there is no such thing"; the others of the class are a rule's
  * refusal (migrations/README.md). */
-static const char *const sqlstates_not_found[] = {"SG105", "SG401"};
+static const char *const sqlstates_not_found[] = {"SG105", "SG401", "SG404"};
 
 enum cli_exit cli_query(struct cli *cli, const struct pg_statement *statement,
                         const struct pg_params *params, struct pg_result **ret_result,

@@ -57,8 +57,8 @@ static enum cli_exit plan_load(struct cli *cli, struct running_plans *plans, int
     return CLI_DONE;
 }
 
-static enum cli_exit plan_find(struct cli *cli, struct running_plans *plans, int64_t definition_id,
-                               const struct plan **ret_plan, struct error *error)
+enum cli_exit running_plan(struct cli *cli, struct running_plans *plans, int64_t definition_id,
+                           const struct plan **ret_plan, struct error *error)
 {
     for (int i = 0; i < plans->count; i++)
         if (plans->plans[i].definition_id == definition_id) {
@@ -97,7 +97,7 @@ enum cli_exit running_read(struct cli *cli, struct running_plans *plans,
         pg_is_null(rows, row, RUNNING_DEADLINE) ? 0 : pg_time_us(rows, row, RUNNING_DEADLINE);
     snprintf(instance->reason, sizeof instance->reason, "%s", reason != NULL ? reason : "");
     enum cli_exit status =
-        plan_find(cli, plans, pg_int(rows, row, RUNNING_DEFINITION_ID), &running.plan, error);
+        running_plan(cli, plans, pg_int(rows, row, RUNNING_DEFINITION_ID), &running.plan, error);
     if (status != CLI_DONE)
         return status;
     size_t bytes;

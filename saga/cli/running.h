@@ -22,6 +22,8 @@ struct running_plans {
     int count;
 };
 void running_plans_free(struct running_plans *plans);
+enum cli_exit running_plan(struct cli *cli, struct running_plans *plans, int64_t definition_id,
+                           const struct plan **ret_plan, struct error *error) MUST_CHECK;
 
 struct running {
     struct uuid id;

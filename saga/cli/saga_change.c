@@ -1,8 +1,8 @@
 /* `sagapost saga cancel`, `retry`, ...: what somebody wants of one saga, or of all that a filter
  * finds. SQL records it, a worker applies it, and its answers are waited for. Of many, only those
  * are asked that the machine would not refuse, each at the revision at which it was seen. */
+#include "saga/cli/move.h"
 #include "saga/cli/output.h"
-#include "saga/cli/running.h"
 #include "saga/cli/saga_find.h"
 #include "saga/cli/sql.h"
 #include "saga/machine/plan.h"
@@ -35,6 +35,7 @@ struct change {
     struct cli *cli;
     const struct verb *verb;
     const char *step; /* NULL: none */
+    struct move move; /* of `migrate` */
     int64_t applied, refused, left, unanswered;
 };
 
@@ -43,10 +44,14 @@ static bool is_applied(const struct asked *asked)
     return strcmp(asked->answer, "applied") == 0;
 }
 
-/* {"payload", "signal_id"} of a signal; {} of all else. */
+/* {"payload", "signal_id"} of a signal; {"version"} of a migration; {} of all else. */
 static const char *argument_make(const struct change *change, struct buffer *out)
 {
     const char *id = config_text(change->cli->config, "signal-id");
+    if (change->verb->event == EVENT_MIGRATE) {
+        buffer_append_format(out, "{\"version\": %lld}", (long long)change->move.version);
+        return buffer_text(out);
+    }
     if (change->verb->event != EVENT_SIGNAL)
         return "{}";
     buffer_append_format(out, "{\"payload\": %s", config_text(change->cli->config, "payload"));
@@ -64,6 +69,19 @@ static void params_argument(const struct change *change, struct pg_params *param
     buffer_init(&argument, 0);
     const char *text = argument_make(change, &argument);
     pg_params_bytes(params, PG_TYPE_JSONB, text, strlen(text));
+}
+
+/* What would become of it now. */
+static enum cli_exit change_try(struct change *change, struct running_plans *plans,
+                                const struct running *running, int step,
+                                enum machine_verdict *ret_verdict, const char **ret_because,
+                                struct error *error)
+{
+    if (change->verb->event == EVENT_MIGRATE)
+        return move_try(change->cli, plans, &change->move, running, ret_verdict, ret_because,
+                        error);
+    *ret_verdict = running_try(running, change->verb->event, step, ret_because);
+    return CLI_DONE;
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
@@ -150,7 +168,11 @@ static enum cli_exit one_forecast(struct change *change, const struct uuid *id, 
         error_set(error, ERROR_REFUSED, RETRY_POISON, "it has no step \"%s\"", change->step);
         return CLI_REFUSED;
     }
-    if (running_try(&running, change->verb->event, step, &because) == VERDICT_REFUSED) {
+    enum machine_verdict verdict = VERDICT_IGNORED;
+    status = change_try(change, &plans, &running, step, &verdict, &because, error);
+    if (status != CLI_DONE)
+        return status;
+    if (verdict == VERDICT_REFUSED) {
         error_set(error, ERROR_REFUSED, RETRY_POISON, "it would be refused: %s", because);
         return CLI_REFUSED;
     }
@@ -290,7 +312,9 @@ static enum cli_exit page_choose(struct change *change, struct running_plans *pl
         enum machine_verdict verdict = VERDICT_IGNORED;
         const char *because = "it has no such step";
         if (change->step == NULL || step >= 0)
-            verdict = running_try(&running, change->verb->event, step, &because);
+            status = change_try(change, plans, &running, step, &verdict, &because, error);
+        if (status != CLI_DONE)
+            return status;
         if (verdict == VERDICT_APPLIED || verdict == VERDICT_EARLY) {
             asked[count++] = (struct asked){.saga = running.id, .revision = running.revision};
             if (dry_run)
@@ -446,10 +470,12 @@ static enum cli_exit wrong_usage(const struct verb *verb, struct error *error)
 {
     static const char *const steps[] = {"", " [STEP]", " STEP"};
     static const char *const options[] = {"", " [--step STEP]", " --step STEP"};
+    const char *version = verb->event == EVENT_MIGRATE ? " --to VERSION" : "";
     error_set(error, ERROR_USAGE, RETRY_NEVER,
-              "usage: sagapost saga %s SAGA%s, or for many: sagapost saga %s%s with --definition, "
-              "--state, --key or --all",
-              verb->name, steps[verb->wants_step], verb->name, options[verb->wants_step]);
+              "usage: sagapost saga %s SAGA%s%s, or for many: sagapost saga %s%s%s with "
+              "--definition, --state, --key or --all",
+              verb->name, steps[verb->wants_step], version, verb->name, options[verb->wants_step],
+              version);
     return CLI_USAGE;
 }
 
@@ -469,6 +495,17 @@ static enum cli_exit change_run(struct cli *cli, const struct verb *verb, struct
                   "--revision is of one saga; of many, each is asked at the one it was seen at");
         return CLI_USAGE;
     }
+    enum cli_exit status = CLI_DONE;
+    if (verb->event == EVENT_MIGRATE)
+        status = move_read_version(cli, &change.move, error);
+    if (status == CLI_DONE && verb->event == EVENT_MIGRATE && !is_one &&
+        !config_is_set(cli->config, "definition")) {
+        error_set(error, ERROR_USAGE, RETRY_NEVER,
+                  "--definition is missing: a version is one of a definition");
+        status = CLI_USAGE;
+    }
+    if (status != CLI_DONE)
+        return status;
     return is_one ? change_one(&change, error) : change_many(&change, error);
 }
 
@@ -487,3 +524,4 @@ VERB(skip, "skip", EVENT_SKIP, A_STEP)
 VERB(mark_undone, "mark-undone", EVENT_MARK_UNDONE, A_STEP)
 VERB(abandon, "abandon", EVENT_ABANDON, NO_STEP)
 VERB(signal, "signal", EVENT_SIGNAL, A_STEP)
+VERB(migrate, "migrate", EVENT_MIGRATE, NO_STEP)

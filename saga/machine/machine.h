@@ -173,7 +173,7 @@ struct machine_event {
     const char *reason; /* of a failure or an intent; may be NULL */
     /* Of EVENT_MIGRATE. */
     const struct plan *to;
-    bool inputs_missing; /* a step that has not begun would find no input: the caller has looked */
+    bool unfit; /* the saga's data, or its parent, forbids it: the caller has looked */
 };
 
 /* The first action of a step with a condition is sent only if its condition holds: whoever sends it

@@ -12,14 +12,15 @@
  *     done is undone in the same order, and a pivot that has begun is still the pivot;
  *   - if it waits now: has the same timeout, since its time runs.
  * All other steps may be changed, added, taken away and moved as publish allows. What they read of
- * the saga's input and of steps that have ended must be there, or have a default: that is for the
- * caller to find out (saga.migration_gaps), who has the outputs.
+ * the saga's input and of steps that have ended must be there, or have a default; and a child saga
+ * that its parent may want to take back must stay one that can be undone. That is for the caller to
+ * find out (saga.migration_obstacles), who has the data.
  *
  * A saga migrates only while it goes forward: RUNNING or COMPLETING, paused or not. One that is
  * being undone or is stuck ends by the version that it has. Its deadline stays the one it started
  * with.
  *
- *     event = {.type = EVENT_MIGRATE, .step = -1, .to = other, .inputs_missing = ..., .now_us, ...}
+ *     event = {.type = EVENT_MIGRATE, .step = -1, .to = other, .unfit = ..., .now_us, ...}
  *     machine_apply(plan, &instance, &event, &decision);
  *     if (decision.verdict == VERDICT_APPLIED) plan = other;      the instance is of it now
  *     else if (migrate_differs(plan, &instance, other, why)) ...  says which step, and what */

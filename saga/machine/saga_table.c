@@ -62,9 +62,9 @@ static bool other_past(const struct context *context)
            migrate_differs(context->plan, context->instance, context->event->to, why);
 }
 
-static bool no_inputs(const struct context *context)
+static bool unfit(const struct context *context)
 {
-    return context->event->inputs_missing;
+    return context->event->unfit;
 }
 
 /* Actions. */
@@ -252,7 +252,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(SUCCEEDED), E(TAKE_BACK), pivot_passed, refuse,    STATE_KEEP,    "its pivot has passed: it can only be completed"),
     ROW(S(SUCCEEDED), E(TAKE_BACK), ALWAYS,       take_back, SAGA_ABORTING, "its parent saga is undone: so is what it did"),
     ROW(S(RUNNING) | S(COMPLETING), E(MIGRATE), other_past, refuse,  STATE_KEEP, "what it has done is not the same in that version"),
-    ROW(S(RUNNING) | S(COMPLETING), E(MIGRATE), no_inputs,  refuse,  STATE_KEEP, "a step of that version would not find its input"),
+    ROW(S(RUNNING) | S(COMPLETING), E(MIGRATE), unfit,      refuse,  STATE_KEEP, "that version does not suit its data, or its parent saga"),
     ROW(S(RUNNING) | S(COMPLETING), E(MIGRATE), ALWAYS,     migrate, STATE_KEEP, "what it has done is the same in that version"),
     ROW(LIVE,         E(MIGRATE), ALWAYS,         refuse,    STATE_KEEP,    "it is stuck or is being undone: it ends by the version that it has"),
     ROW(ENDED, INTENTS | E(TAKE_BACK) | E(MIGRATE), ALWAYS, refuse,      STATE_KEEP, "the saga has ended"),

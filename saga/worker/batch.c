@@ -17,6 +17,8 @@
 static void on_locked(void *data, struct pg_result *result, const struct error *failure);
 static void on_found(void *data, struct pg_result *result, const struct error *failure);
 static void read_and_decide(struct batch *batch);
+static void look_for_obstacles(struct batch *batch);
+static void on_obstacles(void *data, struct pg_result *result, const struct error *failure);
 static void on_plans(void *data, struct pg_result *result, const struct error *failure);
 static void on_written(void *data, struct pg_result *result, const struct error *failure);
 static void on_committed(void *data, struct pg_result *result, const struct error *failure);
@@ -55,8 +57,9 @@ static void release_results(struct batch *batch)
     pg_result_free(batch->unsent);
     pg_result_free(batch->unsent_children);
     pg_result_free(batch->reopened);
+    pg_result_free(batch->obstacles);
     batch->locked = batch->present = batch->intents = batch->loaded = batch->unsent = NULL;
-    batch->reopened = batch->unsent_children = NULL;
+    batch->reopened = batch->unsent_children = batch->obstacles = NULL;
 }
 
 void batch_destroy(struct batch *batch)
@@ -295,7 +298,9 @@ static int decide_work(struct batch *batch, struct work *work, struct error *err
         return 0;
     }
     struct fact *fact = &batch->facts[happening->fact];
-    if (fact->asks_condition) {
+    bool is_migration = happening->event.type == EVENT_MIGRATE;
+    /* What may forbid a migration was looked for in the row as it was written. */
+    if (fact->asks_condition || (is_migration && fact->changed)) {
         work->result = WORK_BUSY;
         return 0;
     }
@@ -312,7 +317,8 @@ static int decide_work(struct batch *batch, struct work *work, struct error *err
         work->refusal = "the saga has changed since it was looked at";
         return 0;
     }
-    return decide_apply(&batch->decisions, batch->facts, happening, error);
+    int rc = decide_apply(&batch->decisions, batch->facts, happening, error);
+    return rc == 0 && is_migration ? batch_explain_refusal(batch, work, error) : rc;
 }
 
 static void decide_and_write(struct batch *batch)
@@ -366,7 +372,7 @@ static void read_and_decide(struct batch *batch)
     } else if (unknown_plans > 0) {
         sync_then(batch, on_plans);
     } else {
-        decide_and_write(batch);
+        look_for_obstacles(batch);
     }
 }
 
@@ -385,6 +391,30 @@ static void on_plans(void *data, struct pg_result *result, const struct error *f
     }
     assert(unknown_plans <= 0); /* one that the database has not is known as such now */
     if (unknown_plans < 0) {
+        group_failed(batch, &error);
+        return;
+    }
+    look_for_obstacles(batch);
+}
+
+static void look_for_obstacles(struct batch *batch)
+{
+    if (batch_send_obstacles(batch)) {
+        sync_then(batch, on_obstacles);
+    } else {
+        decide_and_write(batch);
+    }
+}
+
+static void on_obstacles(void *data, struct pg_result *result, const struct error *failure)
+{
+    (void)result;
+    struct batch *batch = data;
+    struct error error;
+    if (group_failed(batch, failure)) {
+        return;
+    }
+    if (batch_read_obstacles(batch, &error) < 0) {
         group_failed(batch, &error);
         return;
     }

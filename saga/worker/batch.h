@@ -39,7 +39,8 @@ struct work {
     int64_t intent_id;
     bool expects_revision;
     int64_t expected_revision;
-    const char *refusal; /* known before deciding: no such verb, the saga has ended */
+    const char *refusal;  /* known before deciding: no such verb, the saga has ended */
+    const char *obstacle; /* to a migration, in the data; NULL: none */
 
     enum work_result result;
     const char *detail; /* of NONSENSE */

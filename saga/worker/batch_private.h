@@ -32,6 +32,7 @@ struct batch {
     struct pg_result *loaded;          /* definitions */
     struct pg_result *unsent;          /* commands that were not sent, as events */
     struct pg_result *reopened;        /* signals that had been kept */
+    struct pg_result *obstacles;       /* to migrations, in the data of the sagas */
     struct pg_result *unsent_children; /* the same of child sagas */
     int sent_from;                     /* the first command of the pass that `unsent` counts from */
 };
@@ -49,6 +50,16 @@ bool batch_send_find(struct batch *batch);
 int batch_read_facts(struct batch *batch, struct error *error) MUST_CHECK;
 int batch_read_plans(struct batch *batch, struct error *error) MUST_CHECK;
 int batch_read_intents(struct batch *batch, struct error *error) MUST_CHECK;
+/* batch_move.c: sagas that are to move to another version of their definition. */
+/* The definitions of the versions they are to move to, asked for with those of the sagas. */
+int batch_ask_for_targets(struct batch *batch);
+int batch_know_targets(struct batch *batch, struct error *error) MUST_CHECK;
+/* Asks what in their data forbids it; false: none is to move. */
+bool batch_send_obstacles(struct batch *batch);
+int batch_read_obstacles(struct batch *batch, struct error *error) MUST_CHECK;
+/* Of one that the machine has refused: says why. */
+int batch_explain_refusal(struct batch *batch, struct work *work, struct error *error) MUST_CHECK;
+void batch_send_moves(struct batch *batch);
 /* batch_write.c: rows, history, events, commands that were not written yet. */
 void batch_send_writes(struct batch *batch);
 void batch_send_answers(struct batch *batch);

@@ -32,6 +32,7 @@ enum {
     INTENT_REASON,
     INTENT_REVISION,
     INTENT_ENDED_STATE,
+    INTENT_TARGET,
 };
 
 void batch_send_lock(struct batch *batch)
@@ -145,6 +146,7 @@ static int ask_for_plans(struct batch *batch)
             unknown++;
         }
     }
+    unknown += batch_ask_for_targets(batch);
     pg_params_array_end(&batch->params);
     if (unknown > 0) {
         batch_send(batch, &sql_worker_load_definitions, &batch->loaded);
@@ -228,6 +230,7 @@ int batch_read_plans(struct batch *batch, struct error *error)
         rc = plan_cache_add(batch->plans, (int)pg_int(batch->locked, row, LOCKED_DEFINITION), NULL,
                             0, error);
     }
+    rc = rc == 0 ? batch_know_targets(batch, error) : rc;
     pg_result_free(batch->loaded);
     batch->loaded = NULL;
     return rc;
@@ -249,10 +252,15 @@ static int read_intent(struct batch *batch, int row, struct work *work, struct e
                       .actor = pg_text(rows, row, INTENT_ACTOR),
                       .reason = pg_text(rows, row, INTENT_REASON)},
     };
-    if (event < EVENT_CANCEL || event > EVENT_TAKE_BACK) {
+    if (event < EVENT_CANCEL || event > EVENT_MIGRATE) {
         work->refusal = "this version knows no such verb";
     } else {
         work->happening.event.type = (enum machine_event_type)event;
+    }
+    if (event == EVENT_MIGRATE && pg_is_null(rows, row, INTENT_TARGET)) {
+        work->refusal = "there is no such version of its definition";
+    } else if (event == EVENT_MIGRATE) {
+        work->happening.definition_id = (int)pg_int(rows, row, INTENT_TARGET);
     }
     if (event == EVENT_SIGNAL) {
         size_t bytes;

@@ -371,6 +371,7 @@ static void send_children(struct batch *batch)
 void batch_send_writes(struct batch *batch)
 {
     struct decisions *decisions = &batch->decisions;
+    batch_send_moves(batch);
     send_instances(batch, &sql_worker_update_instances, has_to_be_updated);
     if (decisions->note_count > decisions->notes_from) {
         send_history(batch);

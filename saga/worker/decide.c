@@ -88,6 +88,32 @@ static int64_t answer_latency_us(const struct fact *fact, const struct machine_e
     return latency_us > 0 ? latency_us : 0;
 }
 
+/* The saga goes by the other plan from here on, and signals that were kept are looked at by it.
+ * What was noted names steps by their index, so nothing may be left that was noted by the plan
+ * before. */
+static int move_to_other_plan(struct decisions *decisions, struct fact *fact,
+                              const struct happening *happening, struct error *error)
+{
+    struct machine_decision *decision = &decisions->scratch;
+    const char *because =
+        arena_format(decisions->arena, "version %d to %d: %s", fact->plan->version,
+                     happening->event.to->version, decision->because);
+    if (!because) {
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER,
+                         "the decisions of a batch are over the limit");
+    }
+    for (int i = 0; i < decision->note_count; i++) {
+        if (strcmp(decision->notes[i].event, "migrated") == 0) {
+            decision->notes[i].because = because;
+        }
+    }
+    fact->plan = happening->event.to;
+    fact->definition_id = happening->definition_id;
+    fact->moved = true;
+    fact->wants_signals = true;
+    return 0;
+}
+
 static int collect(struct decisions *decisions, struct fact *fact,
                    const struct happening *happening, struct error *error)
 {
@@ -166,6 +192,7 @@ int decide_apply(struct decisions *decisions, struct fact *facts, struct happeni
     struct fact *fact = &facts[happening->fact];
     struct machine_event *event = &happening->event;
     assert(event->step >= -1 && event->step < fact->plan->step_count);
+    assert(event->type != EVENT_MIGRATE || !fact->changed);
     event->now_us = decisions->now_us;
     event->seed = next_seed(decisions);
     happening->latency_us = answer_latency_us(fact, event);
@@ -178,6 +205,9 @@ int decide_apply(struct decisions *decisions, struct fact *facts, struct happeni
     if (happening->verdict != VERDICT_APPLIED) {
         happening->latency_us = -1;
         return 0;
+    }
+    if (event->type == EVENT_MIGRATE && move_to_other_plan(decisions, fact, happening, error) < 0) {
+        return error->code;
     }
     fact->changed = true;
     fact->revision++;

@@ -35,6 +35,7 @@ struct fact {
     bool ended;
     bool became_stuck;
     bool wants_signals;  /* signals that were kept are to be looked at: a step waits, or it ended */
+    bool moved;          /* to another definition: its row has to say so before it is written */
     bool asks_condition; /* a condition is to be asked for before anything else happens to it */
     const char *outputs; /* members to merge in, `"step": value, ...`; NULL: none */
     const char *errors;
@@ -45,6 +46,7 @@ struct happening {
     struct machine_event event; /* now_us and seed are filled in by decide_apply */
     struct json_span output, error;
     const char *actor, *reason; /* of an intent */
+    int definition_id;          /* of EVENT_MIGRATE: the one of event.to */
 
     /* what came of it */
     enum machine_verdict verdict;

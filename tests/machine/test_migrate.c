@@ -26,15 +26,12 @@ static void next_version(const char *saga)
 }
 
 /* The fixture's saga goes by the other plan then, if it may. */
-static enum machine_verdict migrate_if(bool inputs_missing)
+static enum machine_verdict migrate_if(bool unfit)
 {
     static struct machine_decision decision;
     struct instance before = fixture.instance;
-    struct machine_event event = {.type = EVENT_MIGRATE,
-                                  .step = -1,
-                                  .to = &to,
-                                  .inputs_missing = inputs_missing,
-                                  .now_us = fixture.now_us};
+    struct machine_event event = {
+        .type = EVENT_MIGRATE, .step = -1, .to = &to, .unfit = unfit, .now_us = fixture.now_us};
     machine_apply(&fixture.plan, &fixture.instance, &event, &decision);
     if (decision.verdict == VERDICT_APPLIED)
         fixture.plan = to;
@@ -287,13 +284,13 @@ static void only_to_a_newer_version_of_the_same(void **state)
     expect_refused("\"large\" is another definition than \"small\"");
 }
 
-static void an_input_that_is_missing_refuses_it(void **state)
+static void what_does_not_suit_its_data_is_refused(void **state)
 {
     (void)state;
     start("c");
     next_version("c c0");
     assert_int_equal(migrate_if(true), VERDICT_REFUSED);
-    expect_because("would not find its input");
+    expect_because("does not suit its data");
 }
 
 static void only_forward(void **state)
@@ -385,7 +382,7 @@ int main(void)
         cmocka_unit_test(the_order_of_what_was_done_must_be_the_same),
         cmocka_unit_test(what_was_skipped_has_begun),
         cmocka_unit_test(only_to_a_newer_version_of_the_same),
-        cmocka_unit_test(an_input_that_is_missing_refuses_it),
+        cmocka_unit_test(what_does_not_suit_its_data_is_refused),
         cmocka_unit_test(only_forward),
         cmocka_unit_test(everything_that_publish_writes_is_compared),
     };

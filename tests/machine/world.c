@@ -198,7 +198,7 @@ int world_moves(const struct plan *plan, const struct world *world,
     for (int missing = 0; options->to && !world->migrated && missing < 2; missing++) {
         struct move *move = add(&mover, EVENT_MIGRATE, -1);
         move->event.to = options->to;
-        move->event.inputs_missing = missing;
+        move->event.unfit = missing;
     }
     if (world->operators_used < options->operators)
         add_operator_moves(&mover);

@@ -78,6 +78,31 @@ select results_eq(format('select saga from saga.intend_many(array[%L, %L]::uuid[
 select is_empty(format('select saga from saga.intend_many(array[%L]::uuid[], %L, %L, %L)', :'id', '{0}', 'signal', 'pay'), 'nor for a step that waits for none');
 select throws_ok(format('select saga.intend_many(array[%L]::uuid[], %L, %L, reason => %L)', :'id', '{0}', 'cancel', repeat('x', 401)), 'SG403', null, 'a reason has a size');
 
+-- To another version: what in a saga's data forbids it.
+truncate saga.intent;
+select saga.define('order'), saga.step('order', 'reserve', action => 'p.reserve', undo => 'p.release'), saga.step('order', 'approval', via => 'signal', after => '{reserve}', timeout => '1 day'),
+       saga.step('order', 'pay', action => 'p.pay', kind => 'pivot', after => '{approval}', input => '{"n": "$.steps.reserve.id", "m": {"$path": "$.input.m", "default": 1}}'), saga.publish('order');
+select id as version2 from saga.definition where name = 'order' and version = 2 \gset
+select is(saga.migrate(:'id', 2, 'mended', 7), 'recorded', 'migrate');
+select results_eq('select verb, argument, reason, expected_revision from saga.intent', $$ values ('migrate', '{"version": 2}'::jsonb, 'mended', 7::bigint) $$, 'is an intent');
+select throws_ok(format('select saga.migrate(%L, 3)', :'id'), 'SG404', 'there is no version 3 of "order"', 'no such version');
+select throws_ok(format('select saga.migrate(%L, null)', :'id'), 'SG404', 'there is no version null of "order"', 'no version');
+select throws_ok(format('select saga.migrate(%L, 1)', gen_random_uuid()), 'SG401', null, 'migrate: no such saga');
+update saga.instance set outputs = '{}', steps = jsonb_set(steps, '{0}', '{"s": "SUCCEEDED", "r": 1, "u": 0, "a": 1}') where id = :'id';
+select results_eq(format('select * from saga.migration_obstacles(array[%L, %L]::uuid[], array[%s, %s])', :'other', :'id', :version2, :version2),
+    $$ values (2, 'step "pay" would not find $.steps.reserve.id, and has no default for it') $$, 'what an ended step has not brought; one that is still to end is not looked at');
+update saga.instance set steps = jsonb_set(steps, '{2}', '{"s": "SENT", "r": 1, "u": 0, "a": 1}') where id = :'id';
+select is_empty(format('select * from saga.migration_obstacles(array[%L]::uuid[], array[%s])', :'id', :version2), 'a step that has begun has its input');
+update saga.instance set steps = jsonb_set(steps, '{2}', '{"s": "READY", "r": 0, "u": 0, "a": 0}') where id = :'id';
+select isnt_empty(format('select * from saga.migration_obstacles(array[%L]::uuid[], array[%s])', :'id', :version2), 'one that was held back before anything was sent has not begun');
+update saga.instance set outputs = '{"reserve": {"id": null}}' where id = :'id';
+select is_empty(format('select * from saga.migration_obstacles(array[%L]::uuid[], array[%s])', :'id', :version2), 'null is a value');
+select saga.define('parent'), saga.step('parent', 'c', via => 'saga', child => 'plain'), saga.publish('parent');
+select saga.start('parent', input => '{}') as parent \gset
+update saga.instance set parent_id = :'parent', parent_step = 'c', parent_round = 1 where id = :'id';
+select results_eq(format('select obstacle from saga.migration_obstacles(array[%L]::uuid[], array[%s])', :'id', :version2),
+    format($$ values ('step "pay" cannot be undone, and the saga is the compensable step "c" of saga %s') $$, :'parent'), 'a child that may be taken back stays one that can be undone');
+
 -- An intent waits for nobody, and wakes whoever listens.
 call session_open('one');
 call session_do('one', 'listen saga_intent');

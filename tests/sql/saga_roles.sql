@@ -40,13 +40,13 @@ insert into wanted_function values
     ('sagapost_writer', '{start, signal}'),
     ('sagapost_definer', '{define, step, publish, retry_policy, complete_policy, milliseconds, refuse, handle, fail, parse_path, path_of, read_json}'),
     ('sagapost_participant', '{receive, reply, fail}'),
-    ('sagapost_operator', '{intend, intend_many, cancel, pause, resume, retry, skip, mark_undone, abandon, signal, require_step, timestamp_of}'),
+    ('sagapost_operator', '{intend, intend_many, cancel, pause, resume, retry, skip, mark_undone, abandon, signal, require_step, timestamp_of, migrate, migration_obstacles}'),
     ('sagapost_reader', '{timestamp_of}');
 select set_eq('select function from callable where role = ''' || name || '''', 'select unnest(functions) from wanted_function where role = ''' || name || '''', name || ': functions')
 from role where name not in ('sagapost_worker', 'sagapost_relay');
 select is_empty($$ select * from callable where role = 'sagapost_relay' $$, 'sagapost_relay: functions');
 select is_empty($$ select function from callable where role = 'sagapost_worker' and function in ('start', 'signal', 'define', 'step', 'publish', 'handle', 'intend', 'intend_many', 'cancel', 'pause',
-                    'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'claim_key', 'conclude', 'settle', 'settle_started') $$, 'the worker neither starts nor defines nor wishes');
+                    'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'migrate', 'claim_key', 'conclude', 'settle', 'settle_started') $$, 'the worker neither starts nor defines nor wishes');
 
 -- By trying -----------------------------------------------------------------------------------------------------------------------------
 grant select on saga_of_test to public;

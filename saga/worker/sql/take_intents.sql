@@ -1,4 +1,5 @@
 -- Open intents but for kept signals, locked; those that another worker has in hand are passed over. ended_state: the saga has ended so.
+-- target: the definition that a saga is to move to; null: there is none of that version.
 --
 -- $1 bigint    at most
 -- $2 bigint[]  intents to leave for later: their saga was busy, or they failed
@@ -12,7 +13,12 @@ with taken as materialized (
     limit $1
     for update skip locked
 )
-select t.id, t.saga_id, t.verb, t.step, t.argument, t.actor, t.reason, t.expected_revision, e.state as ended_state
+select t.id, t.saga_id, t.verb, t.step, t.argument, t.actor, t.reason, t.expected_revision, e.state as ended_state,
+       case when t.verb = 'migrate' then
+           (select n.id from saga.instance i
+            join saga.definition o on o.id = i.definition_id
+            join saga.definition n on n.name = o.name and n.version::text = t.argument ->> 'version'
+            where i.id = t.saga_id) end as target
 from taken t
 left join saga.ended e on e.id = t.saga_id
 order by t.id;

@@ -249,6 +249,28 @@ static void assert_member(const char *text, const char *name, const char *expect
     assert_int_equal(value.kind, root_of(expected).kind);
 }
 
+/* What json_next finds, as "name=value;". */
+static void assert_each(const char *text, const char *expected)
+{
+    struct json_span root = root_of(text), name = {"", 0, JSON_NULL}, value;
+    const char *cursor = NULL;
+    char found[256] = "";
+
+    while (json_next(&root, &cursor, &name, &value))
+        snprintf(found + strlen(found), sizeof found - strlen(found), "%.*s=%.*s;", (int)name.bytes,
+                 name.text, (int)value.bytes, value.text);
+    assert_string_equal(found, expected);
+}
+
+static void each_in_its_order(void **state)
+{
+    (void)state;
+    assert_each("{}", "");
+    assert_each(" [ ] ", "");
+    assert_each("[1, \"]\" ,[2,3],{\"a\":[]}, null]", "=1;=\"]\";=[2,3];={\"a\":[]};=null;");
+    assert_each("{ \"a\\\"\" : {\"b\":1} , \"c\":\"}\"}", "\"a\\\"\"={\"b\":1};\"c\"=\"}\";");
+}
+
 static void members(void **state)
 {
     static const char text[] =
@@ -349,8 +371,8 @@ int main(void)
         cmocka_unit_test(limit_of_bytes),  cmocka_unit_test(limit_of_depth),
         cmocka_unit_test(limit_of_digits), cmocka_unit_test(limit_of_bytes_written_out),
         cmocka_unit_test(many_names),      cmocka_unit_test(many_names_without_memory),
-        cmocka_unit_test(members),         cmocka_unit_test(strings),
-        cmocka_unit_test(integers),
+        cmocka_unit_test(members),         cmocka_unit_test(each_in_its_order),
+        cmocka_unit_test(strings),         cmocka_unit_test(integers),
     };
 
     return cmocka_run_group_tests_name("runtime json", tests, NULL, NULL);

@@ -223,6 +223,33 @@ static void a_wait_asks_and_sends_nothing(void **state)
     assert_true(fixture->decisions.commands[1].unsent);
 }
 
+static void a_migrated_saga_goes_by_the_other_plan(void **state)
+{
+    struct fixture *fixture = *state;
+    struct plan to = *fixture->plan;
+    to.version = 4;
+    to.step_count = 2;
+    struct happening moved = {
+        .event = {.type = EVENT_MIGRATE, .step = -1, .to = &to, .unfit = true},
+        .definition_id = 44,
+        .actor = "ann",
+    };
+    apply(fixture, &moved);
+    assert_int_equal(moved.verdict, VERDICT_REFUSED);
+    assert_false(fixture->fact.changed || fixture->fact.moved || fixture->fact.wants_signals);
+    assert_ptr_equal(fixture->fact.plan, fixture->plan);
+    moved.event.unfit = false;
+    apply(fixture, &moved);
+    assert_int_equal(moved.verdict, VERDICT_APPLIED);
+    assert_true(fixture->fact.changed && fixture->fact.moved && fixture->fact.wants_signals);
+    assert_ptr_equal(fixture->fact.plan, &to);
+    assert_int_equal(fixture->fact.definition_id, 44);
+    assert_int_equal(fixture->decisions.note_count, 1);
+    assert_string_equal(fixture->decisions.notes[0].note.because,
+                        "version 3 to 4: what it has done is the same in that version");
+    assert_string_equal(fixture->decisions.notes[0].actor, "ann");
+}
+
 static void many_decisions_grow(void **state)
 {
     struct fixture *fixture = *state;
@@ -292,6 +319,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_condition_is_asked_for_first, setup, teardown),
         cmocka_unit_test_setup_teardown(a_wait_asks_and_sends_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_migrated_saga_goes_by_the_other_plan, setup, teardown),
         cmocka_unit_test_setup_teardown(many_decisions_grow, setup, teardown),
         cmocka_unit_test_setup_teardown(outputs_over_the_limit_fail, setup, teardown),
         cmocka_unit_test(plans_are_kept_and_forgotten),
