@@ -265,7 +265,7 @@ static void count_outcome(struct execute *execute, const struct held_message *me
     const char *const labels[] = {"verdict", verdict, "outcome", outcome ? outcome : "none", NULL};
     metric_add(metrics_get(execute->worker->daemon->metrics, METRIC_COUNTER,
                            "sagapost_saga_commands_total",
-                           "Commands carried out, by verdict and outcome.", labels),
+                           "commands carried out, by verdict and outcome", labels),
                1);
     if (trouble && outcome && strcmp(outcome, "failed") != 0) {
         tell_trouble(execute, message, outcome);

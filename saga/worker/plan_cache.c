@@ -113,7 +113,7 @@ int plan_cache_add(struct plan_cache *cache, int definition_id, const char *json
     } else {
         entry->latency = metrics_get_histogram(
             cache->metrics, "sagapost_saga_step_latency_seconds",
-            "From a command to its answer, by definition.",
+            "from a command to its answer, by definition",
             (const char *const[]){"definition", entry->plan->definition, NULL},
             metrics_latency_bounds, metrics_latency_bound_count);
     }
@@ -132,7 +132,7 @@ void plan_cache_count_ended(struct plan_cache *cache, struct plan_entry *entry,
     if (!entry->ended[state]) {
         entry->ended[state] =
             metrics_get(cache->metrics, METRIC_COUNTER, "sagapost_saga_ended_total",
-                        "Sagas that ended, by definition and state.",
+                        "sagas that ended, by definition and state",
                         (const char *const[]){"definition", entry->plan->definition, "state",
                                               saga_state_name(state), NULL});
     }

@@ -183,7 +183,7 @@ static void on_counts(void *data, struct pg_result *result, const struct error *
         double sagas = (double)pg_int(result, row, 2);
         set_gauge(sweep,
                   metrics_get(worker->daemon->metrics, METRIC_GAUGE, "sagapost_saga_sagas",
-                              "Sagas that have not ended, by definition and state.", labels),
+                              "sagas that have not ended, by definition and state", labels),
                   sagas);
         stuck += strcmp(pg_text(result, row, 1), "STUCK") == 0 ? sagas : 0;
     }

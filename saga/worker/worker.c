@@ -24,11 +24,11 @@ static struct metric *counter(struct metrics *metrics, const char *name, const c
 static void make_shared_metrics(struct worker_metrics *made, struct metrics *metrics)
 {
     static const char dead[] = "sagapost_saga_dead_lettered_total";
-    static const char dead_help[] = "Deliveries that could not be read.";
+    static const char dead_help[] = "deliveries that could not be read";
     static const char failures[] = "sagapost_saga_batch_failures_total";
-    static const char failures_help[] = "Transactions that failed; their batch was halved.";
+    static const char failures_help[] = "transactions that failed; their batch was halved";
     static const char size[] = "sagapost_saga_batch_size";
-    static const char size_help[] = "Deliveries in one transaction.";
+    static const char size_help[] = "deliveries in one transaction";
     made->dead_lettered_replies = counter(metrics, dead, dead_help, "role", "orchestrate");
     made->dead_lettered_commands = counter(metrics, dead, dead_help, "role", "execute");
     made->batch_failures_replies = counter(metrics, failures, failures_help, "role", "orchestrate");
@@ -44,44 +44,44 @@ static void make_shared_metrics(struct worker_metrics *made, struct metrics *met
 static void make_metrics(struct worker_metrics *made, struct metrics *metrics)
 {
     make_shared_metrics(made, metrics);
-    made->replies = counter(metrics, "sagapost_saga_replies_total", "Replies taken.", NULL, NULL);
+    made->replies = counter(metrics, "sagapost_saga_replies_total", "replies taken", NULL, NULL);
     made->replies_ignored = counter(metrics, "sagapost_saga_replies_ignored_total",
-                                    "Replies that were late or repeated.", NULL, NULL);
+                                    "replies that were late or repeated", NULL, NULL);
     made->replies_unknown_saga =
         counter(metrics, "sagapost_saga_replies_unknown_saga_total",
-                "Replies for sagas that have ended or never were.", NULL, NULL);
+                "replies for sagas that have ended or never were", NULL, NULL);
     made->sagas_busy = counter(metrics, "sagapost_saga_busy_total",
-                               "Works put back because another worker had the saga.", NULL, NULL);
+                               "works put back because another worker had the saga", NULL, NULL);
     for (int i = OPERATION_ACTION; i <= OPERATION_PROBE; i++) {
         made->commands_sent[i] =
-            counter(metrics, "sagapost_saga_commands_sent_total", "Commands sent, by operation.",
+            counter(metrics, "sagapost_saga_commands_sent_total", "commands sent, by operation",
                     "operation", saga_operation_name((enum saga_operation)i));
     }
     made->retries = counter(metrics, "sagapost_saga_retries_total",
-                            "Commands sent again, of actions and undos.", NULL, NULL);
-    made->undos = counter(metrics, "sagapost_saga_undos_total", "Undos begun.", NULL, NULL);
+                            "commands sent again, of actions and undos", NULL, NULL);
+    made->undos = counter(metrics, "sagapost_saga_undos_total", "undos begun", NULL, NULL);
     made->unmappable = counter(metrics, "sagapost_saga_unmappable_total",
-                               "Commands whose input could not be built.", NULL, NULL);
+                               "commands whose input could not be built", NULL, NULL);
     made->intents_applied =
-        counter(metrics, "sagapost_saga_intents_total", "Intents, by answer.", "answer", "applied");
+        counter(metrics, "sagapost_saga_intents_total", "intents, by answer", "answer", "applied");
     made->intents_refused =
-        counter(metrics, "sagapost_saga_intents_total", "Intents, by answer.", "answer", "refused");
+        counter(metrics, "sagapost_saga_intents_total", "intents, by answer", "answer", "refused");
     made->timers =
-        counter(metrics, "sagapost_saga_timers_total", "Sagas that were woken.", NULL, NULL);
+        counter(metrics, "sagapost_saga_timers_total", "sagas that were woken", NULL, NULL);
     made->timers_late = counter(metrics, "sagapost_saga_timers_late_total",
-                                "Sagas woken more than 100 ms after their time.", NULL, NULL);
+                                "sagas woken more than 100 ms after their time", NULL, NULL);
     made->timer_lateness = metrics_get_histogram(
-        metrics, "sagapost_saga_timer_lateness_seconds", "From a timer's time to its firing.", NULL,
+        metrics, "sagapost_saga_timer_lateness_seconds", "from a timer's time to its firing", NULL,
         metrics_latency_bounds, metrics_latency_bound_count);
     made->stalled = counter(metrics, "sagapost_saga_stalled_total",
-                            "Sagas found waiting for nothing; there should be none.", NULL, NULL);
-    made->stuck = metrics_get(metrics, METRIC_GAUGE, "sagapost_saga_stuck",
-                              "Sagas that are stuck now.", NULL);
+                            "sagas found waiting for nothing; there should be none", NULL, NULL);
+    made->stuck =
+        metrics_get(metrics, METRIC_GAUGE, "sagapost_saga_stuck", "sagas that are stuck now", NULL);
     made->deadlocks = counter(metrics, "sagapost_saga_deadlocks_total",
-                              "Batches of commands that met a deadlock.", NULL, NULL);
+                              "batches of commands that met a deadlock", NULL, NULL);
     made->command_latency =
         metrics_get_histogram(metrics, "sagapost_saga_command_latency_seconds",
-                              "From the arrival of a command to the commit of its transaction.",
+                              "from the arrival of a command to the commit of its transaction",
                               NULL, metrics_latency_bounds, metrics_latency_bound_count);
 }
 

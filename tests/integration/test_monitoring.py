@@ -1,17 +1,27 @@
-"""docker/monitoring: what the alert rules and the dashboard ask for is what the programs export, and what compose mounts is there."""
+"""docker/monitoring: what the alert rules and the dashboard ask for is what the programs export, what compose mounts is there, and the
+README's table of metrics is what the programs say of them.
 
+`SAGAPOST_BUILD=... /usr/bin/python3 tests/integration/test_monitoring.py` writes the table anew."""
+
+import contextlib
 import json
+import pathlib
 import re
+import sys
 
 import pytest
 import yaml
 
-from harness.metrics import Metrics
-from harness.sandbox import ROOT
-from harness.shop import Shop
-from harness.wait import wait_until
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from harness.daemon import Daemon  # noqa: E402
+from harness.metrics import Metrics  # noqa: E402
+from harness.sandbox import ROOT, Place, Sandbox  # noqa: E402
+from harness.shop import Shop  # noqa: E402
+from harness.wait import wait_until  # noqa: E402
 
 FOLDER = ROOT / "docker" / "monitoring"
+README = FOLDER / "README.md"
 
 # name, then what is in braces
 SELECTOR = re.compile(r"\b(sagapost_\w+)(?:\{([^}]*)\})?")
@@ -77,6 +87,44 @@ def test_brackets_close_and_counters_are_used_as_such(where, query):
         assert re.search("_(total|bucket|sum|count)$", name), (where, name)
 
 
+def table(relay, worker):
+    """What stands between the README's markers: every metric of the two daemons, in their own words."""
+    text = ""
+    both = set(relay.help) & set(worker.help)
+    for title, told, names in (
+        ("`outbox-relay` and `saga-worker`", relay, both),
+        ("`outbox-relay`", relay, set(relay.help) - both),
+        ("`saga-worker`", worker, set(worker.help) - both),
+    ):
+        rows = "".join(f"| `{name}` | {told.types[name]} | {told.help[name]} |\n" for name in sorted(names))
+        text += f"\n**{title}**\n\n| metric | type | what it is |\n| --- | --- | --- |\n{rows}"
+    return text + "\n"
+
+
+def split_at_markers(text):
+    before, _, rest = text.partition("<!-- metrics -->\n")
+    between, _, after = rest.partition("<!-- /metrics -->")
+    return before, between, after
+
+
+def told(place, start):
+    """All that both say of their metrics; those that go by definition and action are there once a saga has run."""
+    shop = Shop(place)
+    relay, worker = start("outbox-relay").wait_ready(), start("saga-worker", "--gauges-interval", "1s").wait_ready()
+    by_definition = {f"sagapost_saga_{name}" for name in ("commands_total", "ended_total", "sagas", "step_latency_seconds")}
+
+    def counted():
+        shop.place_orders(5)  # until one is met that has not ended yet
+        return by_definition <= set(Metrics.of(worker).help)
+
+    wait_until(counted, 60, lambda: by_definition - set(Metrics.of(worker).help), every_s=0.3)
+    return table(Metrics.of(relay), Metrics.of(worker))
+
+
+def test_every_metric_is_in_the_readme(place, daemons):
+    assert split_at_markers(README.read_text())[1] == told(place, daemons)
+
+
 def test_everything_asked_for_is_exported(place, daemons):
     shop = Shop(place)
     relay, worker = daemons("outbox-relay").wait_ready(), daemons("saga-worker", "--gauges-interval", "1s").wait_ready()
@@ -130,3 +178,17 @@ def test_compose_mounts_what_is_there_and_scrapes_whom_it_starts():
     assert all((FOLDER / name).is_file() for name in prometheus["rule_files"])
     for name in ("datasources", "dashboards"):
         assert yaml.safe_load((FOLDER / "grafana" / f"{name}.yml").read_text())["apiVersion"] == 1
+
+
+def write_table():
+    sandbox = Sandbox()
+    place = Place(sandbox)
+    with contextlib.ExitStack() as stack:
+        text = told(place, lambda *arguments: stack.enter_context(Daemon(place, *arguments)))
+    before, _, after = split_at_markers(README.read_text())
+    README.write_text(f"{before}<!-- metrics -->\n{text}<!-- /metrics -->{after}")
+    sandbox.stop()
+
+
+if __name__ == "__main__":
+    write_table()
