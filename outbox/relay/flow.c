@@ -11,6 +11,7 @@ struct flow {
     /* Numbers of rows; the place of a row is its number modulo the ring. popped <= settled <=
      * cursor <= permitted <= pushed. */
     uint64_t popped, settled, cursor, permitted, pushed;
+    uint64_t end; /* rows from here on are not sent; UINT64_MAX: all are */
     uint32_t unpersisted;
     uint64_t overtaken;
     uint64_t *ready; /* a bit for each place that is FLOW_READY */
@@ -38,6 +39,7 @@ int flow_create(struct flow **ret_flow, uint32_t rows_max, struct keys *held, st
     flow->mask = size - 1;
     flow->rows_max = flow->window = rows_max;
     flow->held = held;
+    flow->end = UINT64_MAX;
     if (keys_create(&flow->keys, rows_max, error) < 0) {
         flow_destroy(flow);
         return ERROR_NO_MEMORY;
@@ -70,6 +72,7 @@ void flow_clear(struct flow *flow, flow_release *release, void *data)
     for (uint64_t number = flow->popped; number < flow->pushed; number++)
         let_go(&flow->items[number & flow->mask], release, data);
     flow->popped = flow->settled = flow->cursor = flow->permitted = flow->pushed = 0;
+    flow->end = UINT64_MAX;
     flow->unpersisted = 0;
     memset(flow->ready, 0, (flow->mask / 64 + 1) * sizeof(*flow->ready));
     flow->ready_count = 0;
@@ -338,13 +341,19 @@ static bool may_send(const struct flow *flow, uint32_t place, bool waited)
            flow->unpersisted < (head ? flow->window : share_of_window(flow, waited));
 }
 
+static uint64_t number_of(const struct flow *flow, uint32_t place)
+{
+    return flow->popped + ((place - flow->popped) & flow->mask);
+}
+
 uint32_t flow_next(struct flow *flow)
 {
     uint32_t place = first_ready(flow);
 
     if (place != FLOW_NONE)
-        return may_send(flow, place, true) ? place : FLOW_NONE;
-    if (flow->unpersisted >= flow->window)
+        return number_of(flow, place) < flow->end && may_send(flow, place, true) ? place
+                                                                                 : FLOW_NONE;
+    if (flow->unpersisted >= flow->window || flow->end != UINT64_MAX)
         return FLOW_NONE;
     place = first_read(flow);
     return place != FLOW_NONE && may_send(flow, place, false) ? place : FLOW_NONE;
@@ -376,7 +385,7 @@ void flow_sent(struct flow *flow, uint32_t place)
 /* A row's number, cut: two rows of a key are never so far apart that their order is lost. */
 static uint32_t short_number(const struct flow *flow, uint32_t place)
 {
-    return (uint32_t)(flow->popped + ((place - flow->popped) & flow->mask));
+    return (uint32_t)number_of(flow, place);
 }
 
 static bool is_after(uint32_t number, uint32_t other)
@@ -483,6 +492,26 @@ void flow_lost(struct flow *flow)
 }
 
 /* Leaving -------------------------------------------------------------------------------------- */
+
+void flow_finish(struct flow *flow, uint32_t most)
+{
+    uint32_t unsent = 0;
+
+    flow->end = flow->settled;
+    for (uint64_t number = flow->settled; number < flow->cursor && unsent <= most; number++) {
+        const struct flow_item *item = &flow->items[number & flow->mask];
+
+        if (item->sent)
+            flow->end = number + 1;
+        else if (item->state < FLOW_DONE)
+            unsent++;
+    }
+}
+
+bool flow_is_finished(const struct flow *flow)
+{
+    return flow->popped >= flow->end;
+}
 
 uint32_t flow_settled(const struct flow *flow)
 {

@@ -110,6 +110,13 @@ uint64_t flow_overtaken(const struct flow *flow);
 /* The channel is gone: what is in flight is to be sent again, in the order of the log. */
 void flow_lost(struct flow *flow);
 
+/* From now on nothing is sent but rows that lie before one that was sent, so that the position can
+ * pass what is confirmed; and at most `most` of them: where more would be needed, what is confirmed
+ * beyond them will be sent again. */
+void flow_finish(struct flow *flow, uint32_t most);
+/* Whether all that is to be sent after flow_finish has been settled and popped. */
+bool flow_is_finished(const struct flow *flow);
+
 /* Settled rows in one piece at the head. */
 uint32_t flow_settled(const struct flow *flow);
 /* Lets go of `count` settled rows at the head. `release` gets each of them. */

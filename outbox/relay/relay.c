@@ -51,7 +51,7 @@ static bool publish(struct relay *relay)
 {
     uint32_t window = relay->options.settings.window, tried = park_in_memory(relay->park);
 
-    if (relay->state != RELAY_RUNNING || is_stalled(relay))
+    if (is_stalled(relay))
         return false;
     flow_set_window(relay->flow, window > tried ? window - tried : 1);
     return lane_publish(relay->lane, SEND_AT_ONCE);
@@ -344,11 +344,19 @@ static void leave(struct relay *relay)
         finish(relay, NULL);
 }
 
+/* Rows that waited for their key, before rows that are confirmed: once they are sent too, the
+ * position covers all that was. Where nothing can be sent, nobody waits for them. */
+static bool has_rows_to_send(struct relay *relay)
+{
+    return !flow_is_finished(relay->flow) && lane_is_open(relay->lane) &&
+           !lane_is_blocked(relay->lane) && !is_stalled(relay);
+}
+
 static bool leave_when_drained(struct relay *relay)
 {
     if (relay->state != RELAY_DRAINING || lane_in_flight(relay->lane) > 0 ||
         !park_is_idle(relay->park) || position_writer_is_busy(relay->writer) ||
-        flow_settled(relay->flow) > 0)
+        flow_settled(relay->flow) > 0 || has_rows_to_send(relay))
         return false;
     log_info("drained");
     leave(relay);
@@ -373,6 +381,7 @@ void relay_drain(struct relay *relay)
     log_info("draining", LOG_INT("in_flight", lane_in_flight(relay->lane)));
     relay->state = RELAY_DRAINING;
     source_finish(relay->source);
+    flow_finish(relay->flow, relay->options.settings.window);
     park_finish(relay->park);
     wakeup_stop(relay->wakeup);
     ring_stop(relay->ring);

@@ -66,7 +66,7 @@ def other_place(sandbox, place, server):
 
 
 def stop_settled(place, daemon):
-    """Stops a relay whose position covers all that it sent: what it sends beyond a row that waits for its key, a drain leaves behind."""
+    """Stops a relay that has nothing more to do."""
     wait_until(lambda: place.value("select rows from outbox.backlog") == 0, 30, "all is settled")
     assert daemon.terminate() == 0
 

@@ -1,6 +1,7 @@
 """The relay and the workers behind a network that misbehaves, towards either server. The ledger, or the shop's books, say what came of it."""
 
 import random
+import signal
 
 import pytest
 
@@ -58,6 +59,30 @@ def settle(place, network, consumer, load, faults):
     # What was set aside meanwhile, as not confirmed, is tried again by itself.
     wait_until(lambda: place.value("select count(*) from outbox.parked") == 0, 60, lambda: place.sql("select * from outbox.parked"))
     assert ledger.check(place, consumer, repeated_most=faults * WINDOW, limit_s=120)["arrived"] > 0
+
+
+def test_relay_stopped_under_load_repeats_nothing(place, network, relay, consumer, load):
+    """Confirms that take their time leave rows waiting for their key, and rows confirmed beyond them, whenever it is stopped."""
+    network.rabbitmq.slow(delay_s=0.02)
+    for _ in range(6):
+        daemon = relay()
+        wait_more(consumer, 60)
+        assert daemon.terminate() == 0 and "drained" in daemon.log(), daemon.log()
+    relay()
+    settle(place, network, consumer, load, 0)
+
+
+def test_a_second_term_stops_at_once(network, relay, consumer, load):
+    daemon = relay("--drain-timeout", "10min", "--confirm-timeout", "10min", "--lease-term", "10min")
+    wait_more(consumer, 60)
+    network.rabbitmq.hole = True
+    daemon.wait_metric("sagapost_outbox_in_flight", lambda messages: messages > 0)
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_log("draining")
+    assert daemon.alive()
+    assert daemon.terminate(20) == 1
+    assert "stopping at once" in daemon.log()
+    load.stop()
 
 
 @pytest.mark.parametrize("cuts", CUTS)

@@ -303,6 +303,72 @@ static void test_a_window_of_one_works(void **state)
     destroy();
 }
 
+static void test_finishing_sends_what_lies_before_what_was_sent(void **state)
+{
+    (void)state;
+    create(16);
+    push(1, 7, false, true);
+    push(2, 7, false, true);
+    push(3, 0, false, true);
+    push(4, 7, false, true);
+    push(5, 8, false, true);
+    push(6, 0, false, true);
+    assert_int_equal(send_next(), 1);
+    assert_int_equal(send_next(), 3);
+    flow_done(flow, place_of(3));
+    flow_finish(flow, 16);
+    assert_int_equal(send_next(), 0); /* 2 waits for 1; 4, 5 and 6 lie beyond all that was sent */
+    flow_done(flow, place_of(1));
+    assert_int_equal(send_next(), 2);
+    flow_pop(flow, flow_settled(flow), release_nothing, NULL);
+    assert_false(flow_is_finished(flow));
+    flow_done(flow, place_of(2));
+    flow_pop(flow, flow_settled(flow), release_nothing, NULL);
+    assert_int_equal(flow_popped(flow), 3);
+    assert_true(flow_is_finished(flow));
+    assert_int_equal(send_next(), 0);
+    destroy();
+}
+
+static void test_finishing_sends_no_more_than_it_may(void **state)
+{
+    (void)state;
+    create(16);
+    push(1, 7, false, true);
+    push(2, 7, false, true);
+    push(3, 0, false, true);
+    push(4, 7, false, true);
+    push(5, 7, false, true);
+    push(6, 0, false, true);
+    assert_int_equal(send_next(), 1);
+    assert_int_equal(send_next(), 3);
+    assert_int_equal(send_next(), 6);
+    flow_finish(flow, 1); /* 2 for the sake of 3, but not 4 and 5 for that of 6 */
+    flow_done(flow, place_of(1));
+    assert_int_equal(send_next(), 2);
+    flow_done(flow, place_of(3));
+    flow_done(flow, place_of(2));
+    assert_int_equal(send_next(), 0);
+    flow_pop(flow, flow_settled(flow), release_nothing, NULL);
+    assert_true(flow_is_finished(flow));
+    destroy();
+}
+
+static void test_finishing_with_nothing_sent_is_finished(void **state)
+{
+    (void)state;
+    create(16);
+    assert_false(flow_is_finished(flow));
+    flow_finish(flow, 16);
+    assert_true(flow_is_finished(flow));
+    push(1, 0, false, true);
+    assert_int_equal(send_next(), 0);
+    flow_clear(flow, NULL, NULL);
+    push(1, 0, false, true);
+    assert_int_equal(send_next(), 1); /* of another life */
+    destroy();
+}
+
 /* A run of chance against the promises ------------------------------------------------------------
  */
 
@@ -455,6 +521,49 @@ static void run_world(uint64_t seed, uint32_t window, uint32_t refuse_one_in, ui
     free(world);
 }
 
+/* Stopped in the middle of it: nothing that is confirmed is left beyond what is popped, and nothing
+ * was sent but for that. */
+static void stop_world(uint64_t seed, uint32_t window)
+{
+    struct world *world = calloc(1, sizeof(*world));
+    uint32_t before;
+    int64_t last_sent;
+
+    create(64);
+    world->chance = chance_of(seed);
+    world->window = window;
+    flow_set_window(flow, window);
+    before = 100 + chance_below(&world->chance, 400);
+    for (uint32_t i = 0; i < before; i++)
+        world_step(world, 20, 50);
+    last_sent = world->popped;
+    for (int64_t id = world->popped + 1; id <= world->pushed; id++)
+        if (flow_item(flow, place_of(id))->sent)
+            last_sent = id;
+    flow_finish(flow, UINT32_MAX);
+    for (int steps = 0; !flow_is_finished(flow) || world->flight_count > 0; steps++) {
+        if (steps > 100000)
+            fail_msg("seed %llu: does not finish", (unsigned long long)seed);
+        world_step(world, 20, steps < 1000 ? 50 : 0);
+    }
+    flow_pop(flow, flow_settled(flow), world_pop_row, world);
+    for (int64_t id = world->popped + 1; id <= world->pushed; id++)
+        assert_int_not_equal(world->state[id], 2);
+    for (int64_t id = last_sent + 1; id <= world->pushed; id++)
+        assert_true(world->state[id] == 0 || world->state[id] == 3);
+    destroy();
+    free(world);
+}
+
+static void test_chance_when_it_is_stopped(void **state)
+{
+    static const uint32_t windows[] = {1, 2, 3, 4, 8, 20, 64};
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 210; seed++)
+        stop_world(seed, windows[seed % COUNT_OF(windows)]);
+}
+
 static void test_chance(void **state)
 {
     static const uint32_t windows[] = {1, 2, 3, 4, 8, 20, 64};
@@ -482,7 +591,11 @@ int main(void)
         cmocka_unit_test(test_rows_that_are_not_permitted_wait),
         cmocka_unit_test(test_the_window_counts_what_is_not_popped),
         cmocka_unit_test(test_a_window_of_one_works),
+        cmocka_unit_test(test_finishing_sends_what_lies_before_what_was_sent),
+        cmocka_unit_test(test_finishing_sends_no_more_than_it_may),
+        cmocka_unit_test(test_finishing_with_nothing_sent_is_finished),
         cmocka_unit_test(test_chance),
+        cmocka_unit_test(test_chance_when_it_is_stopped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
