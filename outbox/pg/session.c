@@ -31,6 +31,7 @@ void session_break(struct pg_session *session, const struct error *why)
     /* "terminating connection due to administrator command" says more than the closed socket. */
     session->broken_why = session->last_words.code < 0 ? session->last_words : *why;
     close_connection(session);
+    session->is_listening = false;
     loop_timer_disarm(session->timer);
 }
 
@@ -113,8 +114,21 @@ static void flush(struct pg_session *session)
         loop_fd_want(session->watch, left > 0 ? LOOP_READ | LOOP_WRITE : LOOP_READ);
 }
 
+/* A silence counts from the moment on at which there is something to be said. */
+static void listen_for_answers(struct pg_session *session)
+{
+    bool waits = session->state == SESSION_UP && session->connection != NULL &&
+                 session->options.silence_limit_us > 0 && session->pending.count > 0;
+    if (waits && !session->is_listening) {
+        session->heard_us = loop_now_us(session->loop);
+        loop_timer_arm_in(session->timer, session->options.silence_limit_us);
+    }
+    session->is_listening = waits;
+}
+
 static int read_and_answer(struct pg_session *session)
 {
+    session->heard_us = loop_now_us(session->loop);
     if (!PQconsumeInput(session->connection)) {
         lost(session);
         return 1;
@@ -150,6 +164,7 @@ static bool before_sleep(void *data)
     if (is_established(session)) {
         worked |= pipeline_drain(session) > 0;
         flush(session);
+        listen_for_answers(session);
     }
     worked |= session->broken;
     leave(session);
@@ -329,6 +344,27 @@ static void timed_out(struct pg_session *session)
     session_break(session, &why);
 }
 
+/* The timer runs from the first request on that waited, and was not moved by every answer since.
+ * This process may have stood still itself: then the answers lie in the socket, and are read. */
+static void check_silence(struct pg_session *session)
+{
+    struct error why;
+    int64_t limit_us = session->options.silence_limit_us;
+    int64_t quiet_us = loop_now_us(session->loop) - session->heard_us;
+
+    if (!session->is_listening)
+        return;
+    if (quiet_us >= limit_us && read_and_answer(session) == 0) {
+        error_set(&why, ERROR_TIMEOUT, RETRY_RECONNECT,
+                  "PostgreSQL has said nothing for %lld ms, and %u requests wait for an answer",
+                  (long long)round_up_ms(quiet_us), session->pending.count);
+        session_break(session, &why);
+        return;
+    }
+    if (is_established(session))
+        loop_timer_arm_in(session->timer, quiet_us < limit_us ? limit_us - quiet_us : limit_us);
+}
+
 /* From the loop ------------------------------------------------------------------------------ */
 
 static void on_socket(void *data, int fd, unsigned events)
@@ -352,6 +388,8 @@ static void on_timer(void *data)
     enter(session);
     if (session->state == SESSION_RESTING)
         connect_begin(session);
+    else if (session->connection != NULL && session->state == SESSION_UP)
+        check_silence(session);
     else if (session->connection != NULL)
         timed_out(session);
     leave(session);

@@ -27,6 +27,10 @@
  * A statement that fails with class RETRY_RECONNECT (the server shuts down, is read-only by now, a
  * plan is stale) makes the session drop the connection by itself, after the callback.
  *
+ * A server whose kernel answers while it says nothing itself (a process that is stopped, a disk
+ * that hangs, a cable behind a proxy) is no lost connection to TCP. With silence_limit the session
+ * gives up one that has said nothing for so long while requests wait for an answer: ERROR_TIMEOUT.
+ *
  * A multi-host conninfo works, also when a host stays silent: each gets connect_timeout. With
  * primary_only, hosts that are standbys are passed over. Settings of each connection: search_path
  * '', read committed, DateStyle ISO, client_encoding UTF8, standard_conforming_strings; and, unless
@@ -59,6 +63,7 @@ struct pg_session_options {
     int64_t statement_timeout_us; /* 0: as the server has it; limits round up to milliseconds */
     int64_t lock_timeout_us;
     int64_t idle_transaction_timeout_us;
+    int64_t silence_limit_us; /* longer than any statement may run; 0: none */
     int64_t backoff_base_us, backoff_cap_us;
     void (*on_up)(void *data, struct pg_session *session);
     void (*on_down)(

@@ -52,7 +52,10 @@ struct pg_session {
     enum session_state state;
     PGconn *connection;
     struct loop_fd *watch;
-    struct loop_timer *timer; /* CONNECTING, SETTING: the limit; RESTING: the next attempt */
+    /* CONNECTING, SETTING: the limit; RESTING: the next attempt; UP: the limit of a silence */
+    struct loop_timer *timer;
+    bool is_listening; /* UP: requests wait for an answer, and the timer is armed */
+    int64_t heard_us;  /* while is_listening: when something came last, or they began to wait */
     struct loop_hook *hook;
     struct backoff backoff;
     unsigned attempts;

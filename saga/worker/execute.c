@@ -453,8 +453,8 @@ int execute_create(struct execute **ret_execute, struct worker *worker, struct e
         return error_set(error, ERROR_NO_MEMORY, RETRY_NEVER, "no memory");
     }
     execute->worker = worker;
-    execute->session_link = (struct link){.server = "PostgreSQL", .role = "execute"};
-    execute->broker_link = (struct link){.server = "RabbitMQ", .role = "execute"};
+    link_init(&execute->session_link, worker, "PostgreSQL", "execute");
+    link_init(&execute->broker_link, worker, "RabbitMQ", "execute");
     pg_params_init(&execute->params);
     int rc = open_all(execute, error);
     if (rc < 0) {

@@ -488,8 +488,8 @@ int orchestrate_create(struct orchestrate **ret_orchestrate, struct worker *work
         return error_set(error, ERROR_NO_MEMORY, RETRY_NEVER, "no memory");
     }
     orchestrate->worker = worker;
-    orchestrate->session_link = (struct link){.server = "PostgreSQL", .role = "orchestrate"};
-    orchestrate->broker_link = (struct link){.server = "RabbitMQ", .role = "orchestrate"};
+    link_init(&orchestrate->session_link, worker, "PostgreSQL", "orchestrate");
+    link_init(&orchestrate->broker_link, worker, "RabbitMQ", "orchestrate");
     int rc = open_connections(orchestrate, error);
     if (rc == 0) {
         rc = make_parts(orchestrate, error);

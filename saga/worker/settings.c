@@ -44,6 +44,9 @@ const struct setting worker_settings[] = {
      "how long a participant remembers what became of a command; longer than any saga runs"},
     {"statement-timeout", SETTING_MILLIS, "30s", 100, 3600000, 0,
      "a statement that runs longer is cancelled; a batch of commands is one statement"},
+    {"silence-limit", SETTING_MILLIS, "30s", 100, 3600000, 0,
+     "PostgreSQL may say nothing for so long beyond statement-timeout while something is asked of "
+     "it; then the connection is given up and made anew"},
     {0}};
 
 static int bad_value(struct error *error, const char *name, const char *value, const char *allowed)
@@ -154,6 +157,7 @@ int settings_read(const struct config *config, struct settings *ret_settings, st
         .maintenance_us = config_us(config, "maintenance-interval"),
         .gauges_us = config_text(config, "listen") ? config_us(config, "gauges-interval") : 0,
         .statement_timeout_us = config_us(config, "statement-timeout"),
+        .silence_limit_us = config_us(config, "silence-limit"),
         .outcome_keep_us = config_us(config, "outcome-keep"),
     };
     int rc = read_roles(config_text(config, "roles"), &settings, error);

@@ -21,6 +21,7 @@ struct settings {
     struct json_limits json;
     int64_t sweep_us, stall_check_us, intent_poll_us, handler_poll_us, maintenance_us, gauges_us;
     int64_t statement_timeout_us;
+    int64_t silence_limit_us; /* beyond statement_timeout_us */
     int64_t outcome_keep_us;
 };
 

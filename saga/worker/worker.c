@@ -85,6 +85,22 @@ static void make_metrics(struct worker_metrics *made, struct metrics *metrics)
                               NULL, metrics_latency_bounds, metrics_latency_bound_count);
 }
 
+void link_init(struct link *link, struct worker *worker, const char *server, const char *role)
+{
+    struct metrics *metrics = worker->daemon->metrics;
+    bool is_postgres = strcmp(server, "PostgreSQL") == 0;
+    const char *const labels[] = {"server", is_postgres ? "postgres" : "rabbitmq", "role", role,
+                                  NULL};
+    *link = (struct link){
+        .server = server,
+        .role = role,
+        .losses = metrics_get(metrics, METRIC_COUNTER, "sagapost_saga_connection_losses_total",
+                              "Connections lost, of those that were up.", labels),
+        .silences = metrics_get(metrics, METRIC_COUNTER, "sagapost_saga_silences_total",
+                                "Of those, given up because the server said nothing.", labels),
+    };
+}
+
 void link_up(struct link *link)
 {
     if (link->is_down_said) {
@@ -93,11 +109,17 @@ void link_up(struct link *link)
         log_info("connected", LOG_STR("server", link->server), LOG_STR("role", link->role));
     }
     link->is_down_said = false;
+    link->was_up = true;
     link->said[0] = '\0';
 }
 
 void link_down(struct link *link, const struct error *why)
 {
+    if (link->was_up) {
+        metric_add(link->losses, 1);
+        metric_add(link->silences, why->code == ERROR_TIMEOUT ? 1 : 0);
+    }
+    link->was_up = false;
     if (strcmp(link->said, why->message) == 0) {
         return;
     }
@@ -119,6 +141,8 @@ int worker_open_session(struct worker *worker, const char *role, struct pg_sessi
     options->primary_only = true;
     options->connect_timeout_us = config_us(config, "connect-timeout");
     options->statement_timeout_us = worker->settings.statement_timeout_us;
+    options->silence_limit_us =
+        worker->settings.statement_timeout_us + worker->settings.silence_limit_us;
     options->idle_transaction_timeout_us = worker->settings.statement_timeout_us;
     options->backoff_base_us = config_us(config, "backoff-base");
     options->backoff_cap_us = config_us(config, "backoff-cap");

@@ -48,9 +48,12 @@ void worker_role_drained(struct worker *worker);
 struct link {
     const char *server; /* "PostgreSQL", "RabbitMQ" */
     const char *role;
+    struct metric *losses, *silences;
+    bool was_up; /* since it was lost last */
     bool is_down_said;
     char said[ERROR_MESSAGE_BYTES_MAX];
 };
+void link_init(struct link *link, struct worker *worker, const char *server, const char *role);
 void link_up(struct link *link);
 void link_down(struct link *link, const struct error *why);
 

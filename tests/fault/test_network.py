@@ -1,5 +1,6 @@
 """The relay and the workers behind a network that misbehaves, towards either server. The ledger, or the shop's books, say what came of it."""
 
+import os
 import random
 import signal
 
@@ -258,6 +259,53 @@ def test_worker_before_a_silent_database(shop, network, programs):
         wait_until(lambda: worker.http("/readyz")[0] == 503, 60, worker.log)  # noqa: B023
     network.postgres.hole = False
     balance(shop, network, workers)
+
+
+def silent(workers, number):
+    """All connections of the workers to PostgreSQL were given up for their silence, so often."""
+
+    def count(worker):
+        return worker.metric("sagapost_saga_silences_total", server="postgres")
+
+    wait_until(lambda: all(count(worker) >= number for worker in workers), 60, lambda: [worker.log() for worker in workers])
+
+
+def test_worker_notices_a_silent_database(shop, network, programs):
+    """No FIN, no RST, nothing: the worker's own clock finds it out. Connections that are tried meanwhile meet the same silence."""
+    workers = programs("--statement-timeout", "1s", "--silence-limit", "500ms")
+    for number in (2, 4):  # each has two
+        shop.place_orders(50)
+        network.postgres.hole = True
+        silent(workers, number)
+        for worker in workers:
+            worker.wait_log("PostgreSQL has said nothing for")
+            wait_until(lambda: worker.http("/readyz")[0] == 503, 60, worker.log)  # noqa: B023
+        network.postgres.hole = False
+        for worker in workers:
+            worker.wait_ready(60)
+    balance(shop, network, workers)
+
+
+def test_worker_and_a_backend_that_stands_still(shop, place, daemons):
+    """The process that serves a worker is stopped (SIGSTOP), its kernel answers: another one serves it, and what the first one still does
+    when it goes on is done once."""
+    daemons("outbox-relay").wait_ready()
+    worker = daemons("saga-worker", *PATIENCE, "--statement-timeout", "1s", "--silence-limit", "500ms").wait_ready()
+    shop.place_orders(50)
+    shop.wait_ended()
+    # Between two looks it holds no lock that all of PostgreSQL would wait for.
+    served = "select pid from pg_stat_activity where application_name = 'saga-worker orchestrate' and state = 'idle' and datname = current_database()"
+    (backend,) = wait_until(lambda: place.sql(served), 30, "an idle backend")[0]
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        shop.place_orders(50)
+        worker.wait_log("PostgreSQL has said nothing for", 60)
+        shop.wait_ended()
+        assert worker.metric("sagapost_saga_silences_total", server="postgres", role="orchestrate") == 1
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    wait_until(lambda: not place.sql("select 1 from pg_stat_activity where pid = %s", (backend,)), 30, "it sees that nobody is there")
+    shop.check()
 
 
 @pytest.mark.parametrize("server", SERVERS)

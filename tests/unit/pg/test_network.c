@@ -208,6 +208,41 @@ static void a_silent_host_alone_times_out(void **state)
     end(fixture, &silent);
 }
 
+/* The connection is whole, and nothing comes: that is found out by the session's own clock, and
+ * only while something is asked. */
+static void a_silence_is_noticed(void **state)
+{
+    (void)state;
+    struct proxy proxy = {0};
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    char conninfo[1024];
+    assert_int_equal(loop_create(&fixture->loop, &clock_system, NULL), 0);
+    proxy_open(&proxy, fixture->loop, server_port);
+    snprintf(conninfo, sizeof(conninfo), "%s host=127.0.0.1 port=%d sslmode=disable",
+             test_conninfo(), proxy_port(&proxy));
+    fixture->options.silence_limit_us = 150 * US_PER_MS;
+    fixture->look_us = 5 * US_PER_MS;
+    fixture_start(fixture, conninfo);
+    turn_until(fixture, fixture->ups == 1);
+    /* Nothing is asked, and all is answered in time, again and again: no silence. */
+    int64_t begin_us = clock_monotonic_us(&clock_system);
+    turn_until(fixture, clock_monotonic_us(&clock_system) > begin_us + 200 * US_PER_MS);
+    begin_us = clock_monotonic_us(&clock_system);
+    while (clock_monotonic_us(&clock_system) < begin_us + 400 * US_PER_MS && fixture->asked < 500)
+        ask_and_wait(fixture, "select pg_sleep(0.05)");
+    assert_int_equal(fixture->downs, 0);
+    proxy.mode = PROXY_SWALLOW;
+    int last = ask_text(fixture, "select 1");
+    ask_sync(fixture);
+    turn_until(fixture, fixture->downs == 1);
+    assert_int_equal(fixture->answers[last].failure.retry, RETRY_RECONNECT);
+    assert_int_equal(fixture->why.code, ERROR_TIMEOUT);
+    assert_non_null(strstr(fixture->why.message, "PostgreSQL has said nothing for"));
+    proxy.mode = PROXY_PASS;
+    turn_until(fixture, fixture->ups == 2);
+    end(fixture, &proxy);
+}
+
 /* The server --------------------------------------------------------------------------------- */
 
 static char folder[64];
@@ -400,6 +435,7 @@ int main(void)
         cmocka_unit_test(answers_before_an_end_that_is_read),
         cmocka_unit_test(answers_before_an_end_that_is_written_into),
         cmocka_unit_test(a_silent_host_is_passed_over),
+        cmocka_unit_test(a_silence_is_noticed),
         cmocka_unit_test(a_silent_host_alone_times_out),
     };
     const struct CMUnitTest server[] = {
