@@ -102,7 +102,7 @@ enum cli_exit running_read(struct cli *cli, struct running_plans *plans,
         return status;
     size_t bytes;
     const char *steps = pg_bytes(rows, row, RUNNING_STEPS, &bytes);
-    if (state_json_read(steps, bytes, running.plan->step_count, instance, error) < 0)
+    if (state_json_read(steps, bytes, running.plan, instance, error) < 0)
         return CLI_FAILED;
     *ret_running = running;
     return CLI_DONE;
@@ -113,7 +113,11 @@ enum machine_verdict running_try(const struct running *running, enum machine_eve
 {
     struct instance instance = running->instance;
     struct machine_decision decision;
-    struct machine_event tried = {.type = event, .step = step, .now_us = running->now_us};
+    bool fans_out = step >= 0 && step_fans_out(&running->plan->steps[step]);
+    struct machine_event tried = {.type = event,
+                                  .step = step,
+                                  .element = fans_out ? ELEMENT_ALL : 0,
+                                  .now_us = running->now_us};
     machine_apply(running->plan, &instance, &tried, &decision);
     *ret_because = decision.because;
     return decision.verdict;

@@ -57,35 +57,83 @@ static const char *check_step(const struct plan_step *step, const struct step_st
     return NULL;
 }
 
-/* A step among the others. */
-static const char *check_order(const struct plan *plan, const struct instance *instance, int index)
+/* A step, or an element, among the others. */
+static const char *check_order(const struct plan *plan, const struct instance *instance,
+                               const struct unit *unit)
 {
-    const struct plan_step *step = &plan->steps[index];
-    const struct step_status *status = &instance->steps[index];
+    const struct step_status *status = unit->status;
     bool undo_begun = in(status, UNDO_BEGUN) || status->undo_round > 0;
+    bool started = !in(status, NOT_STARTED);
     for (int i = 0; i < plan->step_count; i++) {
-        const struct step_status *other = &instance->steps[i];
-        bool before = (step->after & STEP_BIT(i)) != 0;
-        bool behind = (step->descendants & STEP_BIT(i)) != 0;
-        if (before && !in(status, NOT_STARTED) && !in(other, PASSED_ONCE))
-            return "a step was started before those that it comes after have passed";
-        if (undo_begun && behind && has_effect(&plan->steps[i], other))
-            return "a step is undone before one that depends on it";
-        if (undo_begun && in(other, IN_FLIGHT) && plan->steps[i].kind != KIND_READ_ONLY)
-            return "a step is undone while the outcome of another is not known";
+        bool before = (unit->step->after & STEP_BIT(i)) != 0;
+        bool behind = (unit->step->descendants & STEP_BIT(i)) != 0;
+        for (int j = 0; j < machine_unit_count(instance, i); j++) {
+            const struct unit other = machine_unit(plan, instance, i, j);
+            if (before && started && !in(other.status, PASSED_ONCE))
+                return "a step was started before those that it comes after have passed";
+            if (undo_begun && behind && has_effect(other.step, other.status))
+                return "a step is undone before one that depends on it";
+            if (undo_begun && in(other.status, IN_FLIGHT) && other.step->kind != KIND_READ_ONLY)
+                return "a step is undone while the outcome of another is not known";
+        }
     }
     return NULL;
+}
+
+/* What a fan-out says of itself, and what its elements say. */
+static const char *check_fan_out(const struct plan_step *step, const struct step_status *own,
+                                 const struct step_status *elements)
+{
+    int effects = 0, passed = 0, waiting = 0, undone = 0;
+    for (int i = 0; i < own->elements; i++) {
+        effects += has_effect(step, &elements[i]);
+        passed += in(&elements[i], S(SUCCEEDED) | S(SKIPPED));
+        waiting += in(&elements[i], S(WAITING));
+        undone += in(&elements[i], S(UNDO_SENT) | S(UNDO_RETRY_WAIT));
+    }
+    bool gone = in(own, S(UNDONE) | S(UNDO_EMPTY) | S(CANCELLED) | S(WAITING));
+    if (own->elements > step->elements_max)
+        return "a fan-out has more elements than it may";
+    if (gone && effects > 0)
+        return "a fan-out is declared undone, or never begun, and one of its elements is not";
+    if (in(own, S(SUCCEEDED) | S(SKIPPED)) != (passed == own->elements))
+        return "a fan-out is declared done, and one of its elements is not, or the other way round";
+    if (waiting > 0 && undone > 0)
+        return "elements of a fan-out wait to be sent while others are undone";
+    return own->round != 0 || own->undo_round != 0 || own->due_us != 0
+               ? "a fan-out counts or waits beside its elements"
+               : NULL;
+}
+
+static const char *check_steps(const struct plan *plan, const struct instance *instance, bool held)
+{
+    const char *broken = NULL;
+    for (int i = 0; i < plan->step_count && !broken; i++) {
+        const struct plan_step *step = &plan->steps[i];
+        for (int j = 0; j < machine_unit_count(instance, i) && !broken; j++) {
+            const struct unit unit = machine_unit(plan, instance, i, j);
+            broken = check_step(step, unit.status, held);
+            if (!broken)
+                broken = check_order(plan, instance, &unit);
+        }
+        if (!broken && instance->steps[i].elements > 0)
+            broken =
+                check_fan_out(step, &instance->steps[i], &instance->elements[step->elements_from]);
+    }
+    return broken;
 }
 
 static const char *check_pivot(const struct plan *plan, const struct instance *instance,
                                const struct facts *facts)
 {
     for (int i = 0; i < plan->step_count; i++) {
-        const struct step_status *status = &instance->steps[i];
-        if (facts->pivot_passed && in(status, UNDO_KNOWN | S(CANCELLED)))
-            return "past the pivot a step is undone or cancelled";
-        if (facts->pivot_open && i != plan->pivot && in(status, IN_FLIGHT | UNDO_KNOWN))
-            return "another step is in flight, or undone, beside the pivot";
+        for (int j = 0; j < machine_unit_count(instance, i); j++) {
+            const struct step_status *status = machine_unit(plan, instance, i, j).status;
+            if (facts->pivot_passed && in(status, UNDO_KNOWN | S(CANCELLED)))
+                return "past the pivot a step is undone or cancelled";
+            if (facts->pivot_open && i != plan->pivot && in(status, IN_FLIGHT | UNDO_KNOWN))
+                return "another step is in flight, or undone, beside the pivot";
+        }
     }
     if (facts->pivot_passed &&
         (instance->state == SAGA_RUNNING || instance->state == SAGA_ABORTING ||
@@ -100,8 +148,11 @@ static const char *check_ended(const struct plan *plan, const struct instance *i
     if (machine_wake_us(plan, instance) != 0 || instance->deadline_us != 0)
         return "an ended saga has a timer";
     for (int i = 0; i < plan->step_count; i++) {
-        if (instance->state != SAGA_CLOSED && !in(&instance->steps[i], AT_REST))
-            return "an ended saga has a step that has not ended";
+        for (int j = 0; j < machine_unit_count(instance, i); j++) {
+            bool at_rest = in(machine_unit(plan, instance, i, j).status, AT_REST);
+            if (instance->state != SAGA_CLOSED && !at_rest)
+                return "an ended saga has a step that has not ended";
+        }
     }
     if (instance->state == SAGA_SUCCEEDED && facts->passed != facts->all)
         return "a saga succeeded without one of its steps";
@@ -137,14 +188,17 @@ static const char *check_live(const struct plan *plan, const struct instance *in
     size_t count;
     MACHINE_ROWS struct settle_rule *rules = settle_rules(&count);
     for (size_t i = 0; i < count; i++) {
-        if (rules[i].which(plan, instance, facts))
+        if (settle_named(&rules[i], plan, instance, facts))
             return "a step was left as it was that should have moved";
     }
     bool waits_for_signal = false;
     bool has_timer = false;
     for (int i = 0; i < plan->step_count; i++) {
-        waits_for_signal |= instance->steps[i].state == STEP_PARKED;
-        has_timer |= instance->steps[i].due_us != 0;
+        for (int j = 0; j < machine_unit_count(instance, i); j++) {
+            const struct step_status *status = machine_unit(plan, instance, i, j).status;
+            waits_for_signal |= status->state == STEP_PARKED;
+            has_timer |= status->due_us != 0;
+        }
     }
     if (!facts->held && instance->state != SAGA_STUCK && !has_timer && !waits_for_signal)
         return "nothing will ever move this saga, and it does not say so";
@@ -158,11 +212,7 @@ const char *machine_check(const struct plan *plan, const struct instance *instan
     bool ended = saga_state_ended(instance->state);
     if (instance->state == SAGA_CLOSED)
         return check_ended(plan, instance, &facts);
-    for (int i = 0; i < plan->step_count && !broken; i++) {
-        broken = check_step(&plan->steps[i], &instance->steps[i], facts.held);
-        if (!broken)
-            broken = check_order(plan, instance, i);
-    }
+    broken = check_steps(plan, instance, facts.held);
     if (!broken)
         broken = check_pivot(plan, instance, &facts);
     if (!broken)

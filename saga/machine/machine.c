@@ -16,12 +16,17 @@ void machine_refuse(struct context *context)
     context->decision->verdict = VERDICT_REFUSED;
 }
 
-void machine_note(struct context *context, const char *event, int step, const char *because)
+void machine_note(struct context *context, const char *event, const struct unit *unit,
+                  const char *because)
 {
     struct machine_decision *decision = context->decision;
     assert(decision->note_count < MACHINE_NOTES_MAX);
-    decision->notes[decision->note_count++] =
-        (struct machine_note){.event = event, .step = step, .because = because};
+    decision->notes[decision->note_count++] = (struct machine_note){
+        .event = event,
+        .step = unit ? unit->index : -1,
+        .element = unit && step_fans_out(unit->step) ? unit->element : ELEMENT_ALL,
+        .because = because,
+    };
 }
 
 /* What the history says of a step that came to this state. A command that is sent is in the
@@ -54,19 +59,33 @@ static const char *const saga_notes[SAGA_STATE_COUNT] = {
     [SAGA_CLOSED] = "closed",
 };
 
+#define SUBJECT_BYTES 160 /* a name has 127 */
+
+/* "pick", or "pick[2]" of an element. */
+static void name_unit(char out[SUBJECT_BYTES], const struct unit *unit)
+{
+    if (step_fans_out(unit->step) && unit->element != ELEMENT_ALL)
+        snprintf(out, SUBJECT_BYTES, "%s[%d]", unit->step->name, unit->element);
+    else
+        snprintf(out, SUBJECT_BYTES, "%s", unit->step->name);
+}
+
 /* Why the saga will abort, or be stuck, as far as this step can tell. */
-static void explain(struct context *context, const struct plan_step *step, enum step_state state,
+static void explain(struct context *context, const struct unit *unit, enum step_state state,
                     const char *because)
 {
+    const struct plan_step *step = unit->step;
     const char *text = context->event->reason ? context->event->reason : because;
     bool must_succeed = step->kind == KIND_RETRIABLE;
     bool stuck =
         state == STEP_UNKNOWN || state == STEP_UNDO_STUCK || (state == STEP_FAILED && must_succeed);
     bool aborts = state == STEP_FAILED || state == STEP_UNDO_EMPTY;
+    char subject[SUBJECT_BYTES];
+    name_unit(subject, unit);
     if (stuck)
-        reason_set_stuck(context->instance, step->name, text);
+        reason_set_stuck(context->instance, subject, text);
     else if (aborts && !context->facts.aborting)
-        reason_set_abort(context->instance, step->name, text);
+        reason_set_abort(context->instance, subject, text);
 }
 
 /* The first row for this state and event whose guard holds. tests/machine proves that there is one
@@ -85,11 +104,41 @@ static MACHINE_ROWS struct table_row *find_row(MACHINE_ROWS struct table_row *ro
     abort();
 }
 
-void machine_step_event(struct context *context, int step, enum step_event event)
+/* What the history says of a fan-out as a whole: that it is over, or stuck. */
+#define TOLD_OF_ALL                                                                                \
+    (VALUE_BIT(STEP_SUCCEEDED) | VALUE_BIT(STEP_FAILED) | VALUE_BIT(STEP_UNDONE) |                 \
+     VALUE_BIT(STEP_UNDO_EMPTY) | VALUE_BIT(STEP_UNDO_STUCK) | VALUE_BIT(STEP_UNKNOWN))
+
+/* After each move of an element. */
+static void tell_of_all(struct context *context, const struct unit *element)
 {
-    struct step_status *status = &context->instance->steps[step];
-    int outer = context->step;
-    context->step = step;
+    struct step_status *status = &context->instance->steps[element->index];
+    const struct unit all = {element->step, status, element->index, ELEMENT_ALL};
+    if (status->elements == 0)
+        return;
+    enum step_state state = elements_state(
+        all.step, &context->instance->elements[all.step->elements_from], status->elements);
+    if (state != status->state && (VALUE_BIT(state) & TOLD_OF_ALL))
+        machine_note(context, step_notes[state], &all, "of its elements");
+    status->state = state;
+}
+
+static bool is_told(const struct unit *unit, enum step_state state)
+{
+    bool reads_list = unit->element == ELEMENT_ALL && state == STEP_PARKED;
+    return step_notes[state] && !reads_list;
+}
+
+void machine_unit_event(struct context *context, struct unit unit, enum step_event event)
+{
+    struct instance *instance = context->instance;
+    struct step_status *own = &instance->steps[unit.index];
+    struct step_status *status = own;
+    if (own->elements > 0)
+        status = &instance->elements[unit.step->elements_from + unit.element];
+    struct unit outer = context->unit;
+    context->unit = unit;
+    context->status = status;
     size_t count;
     MACHINE_ROWS struct table_row *rows = step_rows(&count);
     MACHINE_ROWS struct table_row *row = find_row(rows, count, status->state, event, context);
@@ -100,21 +149,28 @@ void machine_step_event(struct context *context, int step, enum step_event event
         row->action(context);
     if (row->next != STATE_KEEP) {
         status->state = (enum step_state)row->next;
-        explain(context, &context->plan->steps[step], status->state, row->because);
-        if (step_notes[status->state])
-            machine_note(context, step_notes[status->state], step, row->because);
+        explain(context, &unit, status->state, row->because);
+        if (is_told(&unit, status->state))
+            machine_note(context, step_notes[status->state], &unit, row->because);
     }
-    context->facts = settle_facts(context->plan, context->instance);
-    context->step = outer;
+    tell_of_all(context, &unit);
+    context->facts = settle_facts(context->plan, instance);
+    context->unit = outer;
+    context->status = NULL;
 }
 
 /* An ended saga wants nothing more. */
 static void end(struct context *context)
 {
+    struct instance *instance = context->instance;
     context->decision->ended = true;
-    context->instance->deadline_us = 0;
-    for (int i = 0; i < context->plan->step_count; i++)
-        context->instance->steps[i].due_us = 0;
+    instance->deadline_us = 0;
+    for (int i = 0; i < context->plan->step_count; i++) {
+        int from = context->plan->steps[i].elements_from;
+        instance->steps[i].due_us = 0;
+        for (int j = 0; j < instance->steps[i].elements; j++)
+            instance->elements[from + j].due_us = 0;
+    }
 }
 
 void machine_saga_event(struct context *context, enum saga_event event)
@@ -133,7 +189,7 @@ void machine_saga_event(struct context *context, enum saga_event event)
         instance->state = (enum saga_state)row->next;
         if (instance->state != SAGA_STUCK)
             instance->phase = PHASE_NONE;
-        machine_note(context, saga_notes[instance->state], -1, because);
+        machine_note(context, saga_notes[instance->state], NULL, because);
         if (saga_state_ended(instance->state))
             end(context);
     }
@@ -152,8 +208,11 @@ bool step_waits(const struct plan_step *step)
 
 bool command_asks_condition(const struct plan *plan, const struct machine_command *command)
 {
-    return plan->steps[command->step].has_condition && command->operation == OPERATION_ACTION &&
-           command->round <= 1 && command->attempt <= 1;
+    const struct plan_step *step = &plan->steps[command->step];
+    if (step_fans_out(step) && !command_asks_list(command))
+        return false;
+    return step->has_condition && command->operation == OPERATION_ACTION && command->round <= 1 &&
+           command->attempt <= 1;
 }
 
 /* What a message or an intent means for the step that it names. */
@@ -196,6 +255,8 @@ static enum step_event step_event_of(const struct machine_event *event)
         return event->operation == OPERATION_UNDO ? ON_UNDO_UNMAPPABLE : ON_UNMAPPABLE;
     case EVENT_CONDITION_FALSE:
         return ON_CONDITION_FALSE;
+    case EVENT_SPREAD:
+        return ON_SPREAD;
     case EVENT_RETRY:
         return ON_RETRY;
     case EVENT_SKIP:
@@ -254,6 +315,56 @@ static void drop(struct machine_decision *decision, enum machine_verdict verdict
     decision->because = because;
 }
 
+/* An intent about a fan-out as a whole. */
+static bool names_all(const struct context *context)
+{
+    const struct machine_event *event = context->event;
+    return is_intent(event->type) && event->element == ELEMENT_ALL &&
+           context->instance->steps[event->step].elements > 0;
+}
+
+/* Each element that it fits; it is refused, or nothing new, if it is for all of them. */
+static void apply_to_elements(struct context *context, enum step_event meaning)
+{
+    struct machine_decision *decision = context->decision;
+    int step = context->event->step;
+    enum machine_verdict verdict = VERDICT_REFUSED;
+    const char *because = "";
+    for (int i = 0; i < machine_unit_count(context->instance, step); i++) {
+        decision->verdict = VERDICT_APPLIED;
+        machine_unit_event(context, machine_unit(context->plan, context->instance, step, i),
+                           meaning);
+        if (i == 0 || decision->verdict < verdict) { /* the most that one made of it */
+            verdict = decision->verdict;
+            because = decision->because;
+        }
+    }
+    drop(decision, verdict, because);
+}
+
+static bool find_unit(const struct context *context, struct unit *ret_unit)
+{
+    const struct machine_event *event = context->event;
+    const struct plan_step *step = &context->plan->steps[event->step];
+    const struct step_status *status =
+        machine_status(context->plan, context->instance, event->step, event->element);
+    bool is_spread = context->instance->steps[event->step].elements > 0;
+    if (!status || (is_spread && event->element == ELEMENT_ALL))
+        return false;
+    int element = step_fans_out(step) ? event->element : 0;
+    *ret_unit = (struct unit){step, status, event->step, element};
+    return true;
+}
+
+static void apply_to_unit(struct context *context, struct unit unit, enum step_event meaning)
+{
+    const char *because = stale(unit.status, context->event, meaning);
+    if (because)
+        drop(context->decision, VERDICT_IGNORED, because);
+    else
+        machine_unit_event(context, unit, meaning);
+}
+
 static void apply_to_step(struct context *context)
 {
     const struct machine_event *event = context->event;
@@ -263,12 +374,14 @@ static void apply_to_step(struct context *context)
              "it means nothing for a step");
         return;
     }
-    const char *because = stale(&context->instance->steps[event->step], event, meaning);
-    if (because) {
-        drop(context->decision, VERDICT_IGNORED, because);
-        return;
-    }
-    machine_step_event(context, event->step, meaning);
+    struct unit unit;
+    if (names_all(context))
+        apply_to_elements(context, meaning);
+    else if (find_unit(context, &unit))
+        apply_to_unit(context, unit, meaning);
+    else
+        drop(context->decision, is_intent(event->type) ? VERDICT_REFUSED : VERDICT_IGNORED,
+             "the step has no such element");
     if (context->violation) {
         reason_set_stuck(context->instance, context->plan->steps[event->step].name,
                          "an answer claims an effect that is recorded as never done");
@@ -316,12 +429,15 @@ static void apply_all_due(struct context *context)
         because = decision->because;
     }
     settle(context);
-    for (int i = 0; i < context->plan->step_count && !decision->ended; i++) {
-        if (!is_due(&context->instance->steps[i], context->event->now_us))
-            continue;
-        machine_step_event(context, i, ON_DUE);
-        because = because ? because : decision->because;
-        settle(context);
+    for (int i = 0; i < context->plan->step_count; i++) {
+        for (int j = 0; j < machine_unit_count(context->instance, i) && !decision->ended; j++) {
+            struct unit unit = machine_unit(context->plan, context->instance, i, j);
+            if (!is_due(unit.status, context->event->now_us))
+                continue;
+            machine_unit_event(context, unit, ON_DUE);
+            because = because ? because : decision->because;
+            settle(context);
+        }
     }
     if (!because && decision->note_count + decision->command_count > 0)
         because = "it had stalled";
@@ -410,7 +526,6 @@ void machine_apply(const struct plan *plan, struct instance *instance,
         .instance = instance,
         .event = event,
         .decision = ret_decision,
-        .step = -1,
         .facts = settle_facts(plan, instance),
     };
     if (about_saga(event))
@@ -428,7 +543,7 @@ void machine_start(const struct plan *plan, struct instance *ret_instance, int64
                    struct machine_decision *ret_decision)
 {
     struct machine_event event = {.type = EVENT_RESUME, .step = -1, .now_us = now_us};
-    memset(ret_instance, 0, sizeof(*ret_instance));
+    memset(ret_instance, 0, offsetof(struct instance, elements)); /* they come with their list */
     ret_instance->deadline_us = plan->timeout_us > 0 ? now_us + plan->timeout_us : 0;
     decision_clear(ret_decision);
     struct context context = {
@@ -436,7 +551,6 @@ void machine_start(const struct plan *plan, struct instance *ret_instance, int64
         .instance = ret_instance,
         .event = &event,
         .decision = ret_decision,
-        .step = -1,
         .facts = settle_facts(plan, ret_instance),
     };
     settle(&context);
@@ -449,10 +563,12 @@ int64_t machine_wake_us(const struct plan *plan, const struct instance *instance
         return 0;
     int64_t wake_us = instance->deadline_us;
     for (int i = 0; i < plan->step_count; i++) {
-        const struct step_status *status = &instance->steps[i];
-        int64_t due_us = lost_its_timer(status) ? 1 : status->due_us;
-        if (due_us != 0 && (wake_us == 0 || due_us < wake_us))
-            wake_us = due_us;
+        for (int j = 0; j < machine_unit_count(instance, i); j++) {
+            const struct step_status *status = machine_unit(plan, instance, i, j).status;
+            int64_t due_us = lost_its_timer(status) ? 1 : status->due_us;
+            if (due_us != 0 && (wake_us == 0 || due_us < wake_us))
+                wake_us = due_us;
+        }
     }
     return wake_us;
 }

@@ -17,6 +17,12 @@
  * `failed` (compensated: nothing is left), `expired` (closed by an operator: nobody knows). It is
  * waited for as long as it takes; what its timer sends again only makes it repeat its answer.
  *
+ * A step may be fanned out over a list (plan_step.elements_max > 0). Its first command, of element
+ * -1, is sent to nobody: it asks whoever carries out commands for the length of the list, who
+ * answers EVENT_SPREAD with `count`, or EVENT_UNMAPPABLE. From then on each element is what a plain
+ * step is: it has a status of its own, moves by the same rows, and its commands and answers name
+ * it. The step's own state says in one word how its elements stand; nothing moves by it.
+ *
  * Time is the database's clock in microseconds since 1970, given with each event. Randomness is
  * `event.seed`: the same instance, event and seed give the same decision. */
 #ifndef SAGAPOST_MACHINE_H
@@ -29,6 +35,9 @@
 
 #define SAGA_STEPS_MAX        64
 #define SAGA_REASON_BYTES_MAX 512
+#ifndef SAGA_ELEMENTS_MAX     /* the walk copies instances all day, and needs few */
+#define SAGA_ELEMENTS_MAX 512 /* of all fan-outs of a saga together */
+#endif
 
 enum saga_state {
     SAGA_RUNNING,
@@ -97,7 +106,10 @@ struct plan_step {
     bool undo_on_fail;
     bool skip_on_timeout; /* of a signal: it goes on without; else it fails */
     bool has_input, has_undo_input;
-    bool has_condition; /* run_if or skip_if: see command_asks_condition */
+    bool has_condition;   /* run_if or skip_if: see command_asks_condition */
+    int elements_max;     /* of a fan-out; 0: it is none */
+    int elements_at_once; /* so many of them in flight, so many being undone, at a time */
+    int elements_from;    /* where its own begin in instance.elements; plan_complete says it */
     /* All of it as publish has written it, JSON; NULL: the plan was built in memory. */
     const char *content;
     size_t content_bytes;
@@ -118,6 +130,7 @@ struct step_status {
     int round;      /* of the action; 0: never sent */
     int undo_round; /* of the undo; 0: never sent */
     int attempt;    /* of what is in flight or waited for */
+    int elements;   /* of a fan-out whose list is known: how many; 0: none, or not known */
     int64_t due_us; /* 0: no timer */
 };
 
@@ -129,7 +142,10 @@ struct instance {
     int64_t deadline_us;                /* 0: none, or it has passed and was dealt with */
     char reason[SAGA_REASON_BYTES_MAX]; /* why it aborts, or is stuck; "" */
     struct step_status steps[SAGA_STEPS_MAX];
+    struct step_status elements[SAGA_ELEMENTS_MAX]; /* of a step: from plan_step.elements_from on */
 };
+
+#define ELEMENT_ALL (-1)
 
 enum machine_event_type {
     /* replies */
@@ -147,6 +163,7 @@ enum machine_event_type {
     /* the worker, about a command that machine_apply has just decided and that was not sent */
     EVENT_UNMAPPABLE,      /* its input cannot be built; reason says which path found nothing */
     EVENT_CONDITION_FALSE, /* its run_if or skip_if says no: nothing was sent, it is skipped */
+    EVENT_SPREAD,          /* its list has `count` elements */
     /* intents */
     EVENT_CANCEL,
     EVENT_PAUSE,
@@ -163,10 +180,12 @@ enum machine_event_type {
 
 struct machine_event {
     enum machine_event_type type;
-    int step;                      /* -1: the saga */
+    int step;    /* -1: the saga */
+    int element; /* of a fan-out; ELEMENT_ALL: of an intent each, of a report the step itself */
     enum saga_operation operation; /* of a reply, EVENT_UNMAPPABLE */
     int round;                     /* of a reply: the round that it answers */
     int attempt; /* of a reply: the attempt that it answers; 0: not known, taken as the current */
+    int count;   /* EVENT_SPREAD */
     bool empty;  /* EVENT_OK of an undo: there was nothing to undo */
     int64_t now_us;
     uint64_t seed;      /* for jitter */
@@ -179,9 +198,11 @@ struct machine_event {
 /* The first action of a step with a condition is sent only if its condition holds: whoever sends it
  * asks first, and reports EVENT_CONDITION_FALSE before any other event of this saga. A step that
  * waits (via timer or signal) has a command for this question alone: round and attempt 0, nothing
- * is ever sent for it. */
+ * is ever sent for it. The same is true of a fan-out's command of element ELEMENT_ALL, round 0,
+ * which asks for its list too. */
 struct machine_command {
     int step;
+    int element; /* 0 of a plain step */
     enum saga_operation operation;
     int round;
     int attempt;
@@ -191,6 +212,7 @@ struct machine_command {
 struct machine_note {
     const char *event;   /* constant: "succeeded", "undone", "stuck", ... */
     int step;            /* -1: the saga */
+    int element;         /* ELEMENT_ALL: the step, or the saga */
     const char *because; /* constant */
 };
 
@@ -201,8 +223,8 @@ enum machine_verdict {
     VERDICT_EARLY,   /* a signal for a step that does not wait for it yet: keep it */
 };
 
-#define MACHINE_COMMANDS_MAX (2 * SAGA_STEPS_MAX)
-#define MACHINE_NOTES_MAX    (4 * SAGA_STEPS_MAX)
+#define MACHINE_COMMANDS_MAX (2 * (SAGA_STEPS_MAX + SAGA_ELEMENTS_MAX))
+#define MACHINE_NOTES_MAX    (5 * (SAGA_STEPS_MAX + SAGA_ELEMENTS_MAX))
 
 struct machine_decision {
     enum machine_verdict verdict;
@@ -231,6 +253,17 @@ bool saga_state_ended(enum saga_state state);
 
 /* A timer or a signal: nothing is ever sent for it. */
 bool step_waits(const struct plan_step *step);
+
+/* A fan-out: its commands name an element. */
+bool step_fans_out(const struct plan_step *step);
+
+/* True: this command asks for the list of a fan-out, and nothing is ever sent for it. */
+bool command_asks_list(const struct machine_command *command);
+
+/* The status that answers and commands of this element are about; a plain step's own for 0. NULL:
+ * the step has no such element. */
+const struct step_status *machine_status(const struct plan *plan, const struct instance *instance,
+                                         int step, int element);
 
 /* True: whether this command is to be sent is for its step's condition to say. */
 bool command_asks_condition(const struct plan *plan, const struct machine_command *command);

@@ -35,7 +35,7 @@ static bool say(const struct finder *finder, const char *format, ...)
 
 bool migrate_has_begun(const struct step_status *status)
 {
-    bool never_sent = status->state == STEP_READY && status->round == 0;
+    bool never_sent = status->state == STEP_READY && status->round == 0 && status->elements == 0;
     return status->state != STEP_WAITING && !never_sent;
 }
 
@@ -162,12 +162,17 @@ bool migrate_differs(const struct plan *plan, const struct instance *instance,
 void migrate_instance(const struct plan *plan, struct instance *instance, const struct plan *to)
 {
     struct step_status steps[SAGA_STEPS_MAX];
+    struct step_status elements[SAGA_ELEMENTS_MAX];
     memset(steps, 0, sizeof steps); /* STEP_WAITING, never sent */
     for (int i = 0; i < to->step_count; i++) {
         const char *name = to->steps[i].name;
         int found = plan_find_step(plan, name, strlen(name));
         if (found >= 0 && migrate_has_begun(&instance->steps[found]))
             steps[i] = instance->steps[found];
+        for (int j = 0; j < steps[i].elements; j++) /* the list has the same limit there */
+            elements[to->steps[i].elements_from + j] =
+                instance->elements[plan->steps[found].elements_from + j];
     }
     memcpy(instance->steps, steps, sizeof steps);
+    memcpy(instance->elements, elements, sizeof elements);
 }

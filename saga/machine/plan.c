@@ -156,6 +156,15 @@ static bool has(const struct json_object *object, const char *name)
     return member(object, name) != NULL;
 }
 
+static void read_fan_out(struct reader *reader, const struct json_object *object,
+                         struct plan_step *step)
+{
+    double most = SAGA_ELEMENTS_MAX;
+    step->elements_max = (int)number_of(reader, object, "for_each_max", 1, most, NO_DEFAULT);
+    step->elements_at_once =
+        (int)number_of(reader, object, "for_each_at_once", 1, most, step->elements_max);
+}
+
 static void read_step(struct reader *reader, const struct json_object *object, int index,
                       struct plan_step *step)
 {
@@ -182,6 +191,8 @@ static void read_step(struct reader *reader, const struct json_object *object, i
     step->skip_on_timeout = on_timeout && strcmp(on_timeout, "skip") == 0;
     if (on_timeout && !step->skip_on_timeout && strcmp(on_timeout, "fail") != 0)
         problem(reader, "there is no on_timeout \"%s\"", on_timeout);
+    if (has(object, "for_each"))
+        read_fan_out(reader, object, step);
     step->has_input = has(object, "input");
     step->has_undo_input = has(object, "undo_input");
     step->has_condition = has(object, "run_if") || has(object, "skip_if");

@@ -57,6 +57,31 @@ static void give_kind(struct plan *plan, int index)
         step->kind = behind ? KIND_RETRIABLE : KIND_READ_ONLY;
 }
 
+/* Elements of all steps lie in one array of the instance. */
+static int place_elements(struct plan *plan, struct error *error)
+{
+    int from = 0;
+    for (int i = 0; i < plan->step_count; i++) {
+        struct plan_step *step = &plan->steps[i];
+        step->elements_from = from;
+        from += step->elements_max;
+        if (from > SAGA_ELEMENTS_MAX)
+            return refuse(error, step, "the fan-outs of a saga have too many elements together");
+    }
+    return 0;
+}
+
+static int check_fan_out(const struct plan_step *step, struct error *error)
+{
+    if (step->via != VIA_COMMAND)
+        return refuse(error, step, "only a command is fanned out");
+    if (step->kind == KIND_PIVOT)
+        return refuse(error, step, "a pivot is no fan-out (rule 5)");
+    if (step->elements_at_once < 1)
+        return refuse(error, step, "it is a fan-out that may send nothing");
+    return 0;
+}
+
 static int check_place(const struct plan *plan, int index, struct error *error)
 {
     const struct plan_step *step = &plan->steps[index];
@@ -101,7 +126,8 @@ static int check_step(const struct plan *plan, int index, struct error *error)
         return refuse(error, step, "behind the pivot a signal may not time out (rule 3)");
     if (step->retry.max < 1 || step->undo_retry.max < 1)
         return refuse(error, step, "its retry policies allow no attempt");
-    return check_place(plan, index, error);
+    int rc = step_fans_out(step) ? check_fan_out(step, error) : 0;
+    return rc < 0 ? rc : check_place(plan, index, error);
 }
 
 int plan_complete(struct plan *plan, struct error *error)
@@ -113,6 +139,8 @@ int plan_complete(struct plan *plan, struct error *error)
     int rc = close_graph(plan, error);
     if (rc == 0)
         rc = find_pivot(plan, error);
+    if (rc == 0)
+        rc = place_elements(plan, error);
     for (int i = 0; rc == 0 && i < plan->step_count; i++) {
         give_kind(plan, i);
         rc = check_step(plan, i, error);

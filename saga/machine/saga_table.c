@@ -71,7 +71,7 @@ static bool unfit(const struct context *context)
 
 static void note(struct context *context, const char *event, const char *because)
 {
-    machine_note(context, event, -1, because);
+    machine_note(context, event, NULL, because);
 }
 
 static void record_cancel(struct context *context)
@@ -89,18 +89,31 @@ static void record_timeout(struct context *context)
     note(context, "timeout", "it has not passed its pivot in time");
 }
 
-/* Whatever a single step makes of it, the verdict is about the saga. */
-static void for_steps(struct context *context, uint64_t steps, enum step_event event)
+static bool any(const struct unit *unit)
+{
+    (void)unit;
+    return true;
+}
+
+/* Whatever a single unit makes of it, the verdict is about the saga. */
+static void for_units(struct context *context, uint64_t steps,
+                      bool (*wanted)(const struct unit *unit), enum step_event event)
 {
     enum machine_verdict verdict = context->decision->verdict;
-    for (; steps != 0; steps &= steps - 1)
-        machine_step_event(context, __builtin_ctzll(steps), event);
+    for (; steps != 0; steps &= steps - 1) {
+        int step = __builtin_ctzll(steps);
+        for (int i = 0; i < machine_unit_count(context->instance, step); i++) {
+            struct unit unit = machine_unit(context->plan, context->instance, step, i);
+            if (wanted(&unit))
+                machine_unit_event(context, unit, event);
+        }
+    }
     context->decision->verdict = verdict;
 }
 
 static void stop_pivot(struct context *context)
 {
-    for_steps(context, STEP_BIT(context->plan->pivot), ON_STOP_PIVOT);
+    for_units(context, STEP_BIT(context->plan->pivot), any, ON_STOP_PIVOT);
 }
 
 static void record_cancel_and_stop_pivot(struct context *context)
@@ -155,14 +168,14 @@ static void retry_stuck(struct context *context)
     set_phase(context, PHASE_NONE);
     context->facts = settle_facts(context->plan, context->instance);
     note(context, "retried", "by an operator");
-    for_steps(context, context->facts.stuck, ON_RETRY);
+    for_units(context, context->facts.stuck, settle_is_stuck, ON_RETRY);
 }
 
 static void abandon(struct context *context)
 {
     note(context, "abandoned", "by an operator");
     reason_set_abort(context->instance, "abandoned", context->event->reason);
-    for_steps(context, context->facts.all, ON_FENCE);
+    for_units(context, context->facts.all, any, ON_FENCE);
 }
 
 static void take_back(struct context *context)

@@ -30,9 +30,57 @@ static bool is_open(const struct step_status *status)
     return in(status->state, OPEN) || (status->state == STEP_READY && status->round > 0);
 }
 
+static bool is_unsettled(const struct unit *unit)
+{
+    bool fence_open = unit->status->state == STEP_SKIPPED && unit->status->due_us != 0;
+    return (is_open(unit->status) && unit->step->kind != KIND_READ_ONLY) || fence_open;
+}
+
+static bool has_effect(const struct unit *unit)
+{
+    const struct plan_step *step = unit->step;
+    bool is_nothing = unit->element == ELEMENT_ALL; /* an empty list, or one that was never read */
+    bool failed = unit->status->state == STEP_FAILED;
+    bool leaves_traces = step->undo_on_fail && step->kind != KIND_RETRIABLE;
+    return !is_nothing &&
+           ((unit->status->state == STEP_SUCCEEDED && step->kind == KIND_COMPENSABLE) ||
+            (failed && leaves_traces && unit->status->round > 0));
+}
+
+bool settle_is_stuck(const struct unit *unit)
+{
+    enum step_state state = unit->status->state;
+    return in(state, S(UNKNOWN) | S(UNDO_STUCK)) ||
+           (state == STEP_FAILED && unit->step->kind == KIND_RETRIABLE);
+}
+
+static bool is_backward(const struct unit *unit)
+{
+    enum step_state state = unit->status->state;
+    return in(state, BACKWARD) || (state == STEP_FAILED && unit->step->kind != KIND_RETRIABLE);
+}
+
 static uint64_t bit_if(bool condition, int step)
 {
     return (uint64_t)condition << step;
+}
+
+static void add_facts(struct facts *facts, const struct unit *unit)
+{
+    enum step_state state = unit->status->state;
+    int i = unit->index;
+    bool unsettled = is_unsettled(unit);
+    if (!in(state, S(SUCCEEDED) | S(SKIPPED)))
+        facts->passed &= ~STEP_BIT(i);
+    if (unsettled && state != STEP_UNKNOWN)
+        facts->unknown &= ~STEP_BIT(i);
+    facts->moving |= bit_if(in(state, S(READY) | S(SENT) | S(RETRY_WAIT) | S(PROBING)), i);
+    facts->parked |= bit_if(state == STEP_PARKED, i);
+    facts->unsettled |= bit_if(unsettled, i);
+    facts->effect |= bit_if(has_effect(unit), i);
+    facts->undoing |= bit_if(in(state, S(UNDO_READY) | S(UNDO_SENT) | S(UNDO_RETRY_WAIT)), i);
+    facts->undo_stuck |= bit_if(state == STEP_UNDO_STUCK, i);
+    facts->stuck |= bit_if(settle_is_stuck(unit), i);
 }
 
 struct facts settle_facts(const struct plan *plan, const struct instance *instance)
@@ -42,80 +90,48 @@ struct facts settle_facts(const struct plan *plan, const struct instance *instan
     };
     bool backward = false;
     for (int i = 0; i < plan->step_count; i++) {
-        const struct plan_step *step = &plan->steps[i];
-        const struct step_status *status = &instance->steps[i];
-        enum step_state state = status->state;
-        bool open = is_open(status);
-        bool failed = state == STEP_FAILED;
-        bool must_succeed = step->kind == KIND_RETRIABLE;
-
         facts.all |= STEP_BIT(i);
-        facts.passed |= bit_if(in(state, S(SUCCEEDED) | S(SKIPPED)), i);
-        facts.moving |= bit_if(in(state, S(READY) | S(SENT) | S(RETRY_WAIT) | S(PROBING)), i);
-        facts.parked |= bit_if(state == STEP_PARKED, i);
-        facts.unsettled |= bit_if((open && step->kind != KIND_READ_ONLY) ||
-                                      (state == STEP_SKIPPED && status->due_us != 0),
-                                  i);
-        facts.unknown |= bit_if(state == STEP_UNKNOWN, i);
-        facts.effect |=
-            bit_if((state == STEP_SUCCEEDED && step->kind == KIND_COMPENSABLE) ||
-                       (failed && step->undo_on_fail && !must_succeed && status->round > 0),
-                   i);
-        facts.undoing |= bit_if(in(state, S(UNDO_READY) | S(UNDO_SENT) | S(UNDO_RETRY_WAIT)), i);
-        facts.stuck |= bit_if(in(state, S(UNKNOWN) | S(UNDO_STUCK)) || (failed && must_succeed), i);
-        if (i == plan->pivot) {
-            facts.pivot_open = open;
-            facts.pivot_passed = (facts.passed & STEP_BIT(i)) != 0;
+        facts.passed |= STEP_BIT(i);  /* until one of its units has not */
+        facts.unknown |= STEP_BIT(i); /* until one of its units is asked */
+        for (int j = 0; j < machine_unit_count(instance, i); j++) {
+            struct unit unit = machine_unit(plan, instance, i, j);
+            add_facts(&facts, &unit);
+            backward |= is_backward(&unit);
         }
-        backward |= in(state, BACKWARD) || (failed && !must_succeed);
+    }
+    if (plan->pivot >= 0) { /* no fan-out */
+        facts.pivot_open = is_open(&instance->steps[plan->pivot]);
+        facts.pivot_passed = (facts.passed & STEP_BIT(plan->pivot)) != 0;
     }
     backward |= instance->cancel_requested && !facts.pivot_open;
     facts.aborting = backward && !facts.pivot_passed;
     return facts;
 }
 
-/* Rules. */
+/* Rules: which steps, and which of their units. */
 
-static uint64_t in_states(const struct plan *plan, const struct instance *instance, uint32_t states)
+static uint64_t all_if_aborting(const struct plan *plan, const struct instance *instance,
+                                const struct facts *facts)
 {
-    uint64_t steps = 0;
-    for (int i = 0; i < plan->step_count; i++)
-        steps |= bit_if(in(instance->steps[i].state, states), i);
-    return steps;
+    (void)plan;
+    (void)instance;
+    return facts->aborting ? facts->all : 0;
 }
 
-static uint64_t of_kind(const struct plan *plan, enum step_kind kind)
+static bool must_end(const struct unit *unit, const struct facts *facts)
 {
-    uint64_t steps = 0;
-    for (int i = 0; i < plan->step_count; i++)
-        steps |= bit_if(plan->steps[i].kind == kind, i);
-    return steps;
+    (void)facts;
+    enum step_state state = unit->status->state;
+    bool given_up = unit->step->kind == KIND_READ_ONLY || unit->step->via == VIA_SAGA;
+    return in(state, S(WAITING) | S(PARKED) | S(READY) | S(RETRY_WAIT)) ||
+           (state == STEP_SENT && given_up);
 }
 
-static uint64_t child_sagas(const struct plan *plan)
+static uint64_t all_before_passed(const struct plan *plan, const struct instance *instance,
+                                  const struct facts *facts)
 {
-    uint64_t steps = 0;
-    for (int i = 0; i < plan->step_count; i++)
-        steps |= bit_if(plan->steps[i].via == VIA_SAGA, i);
-    return steps;
-}
-
-static uint64_t must_end(const struct plan *plan, const struct instance *instance,
-                         const struct facts *facts)
-{
-    if (!facts->aborting)
-        return 0;
-    return in_states(plan, instance, S(WAITING) | S(PARKED) | S(READY) | S(RETRY_WAIT)) |
-           (in_states(plan, instance, S(SENT)) &
-            (of_kind(plan, KIND_READ_ONLY) | child_sagas(plan)));
-}
-
-static uint64_t may_start(const struct plan *plan, const struct instance *instance,
-                          const struct facts *facts)
-{
-    if (facts->aborting)
-        return 0;
-    uint64_t steps = in_states(plan, instance, S(WAITING));
+    (void)instance;
+    uint64_t steps = facts->aborting ? 0 : facts->all & ~facts->passed;
     for (int i = 0; i < plan->step_count; i++) {
         if (plan->steps[i].after & ~facts->passed)
             steps &= ~STEP_BIT(i);
@@ -123,26 +139,35 @@ static uint64_t may_start(const struct plan *plan, const struct instance *instan
     return steps;
 }
 
-static uint64_t held_back(const struct plan *plan, const struct instance *instance,
-                          const struct facts *facts)
+static bool may_start(const struct unit *unit, const struct facts *facts)
 {
-    if (facts->held)
-        return 0;
-    uint64_t probes_owed = in_states(plan, instance, S(PROBING));
-    for (int i = 0; i < plan->step_count; i++) {
-        if (instance->steps[i].due_us != 0)
-            probes_owed &= ~STEP_BIT(i);
-    }
-    return probes_owed | in_states(plan, instance, S(READY) | S(UNDO_READY));
+    (void)facts;
+    return unit->status->state == STEP_WAITING;
+}
+
+static uint64_t all_unless_held(const struct plan *plan, const struct instance *instance,
+                                const struct facts *facts)
+{
+    (void)plan;
+    (void)instance;
+    return facts->held ? 0 : facts->all;
+}
+
+static bool held_back(const struct unit *unit, const struct facts *facts)
+{
+    (void)facts;
+    bool probe_owed = unit->status->state == STEP_PROBING && unit->status->due_us == 0;
+    return probe_owed || in(unit->status->state, S(READY) | S(UNDO_READY));
 }
 
 /* In turn: nothing is in flight, and no step that comes after it has anything left to undo. */
-static uint64_t may_be_undone(const struct plan *plan, const struct instance *instance,
-                              const struct facts *facts)
+static uint64_t in_turn(const struct plan *plan, const struct instance *instance,
+                        const struct facts *facts)
 {
+    (void)instance;
     if (!facts->aborting || facts->unsettled != 0)
         return 0;
-    uint64_t left = facts->effect | facts->undoing | in_states(plan, instance, S(UNDO_STUCK));
+    uint64_t left = facts->effect | facts->undoing | facts->undo_stuck;
     uint64_t steps = facts->effect;
     for (int i = 0; i < plan->step_count; i++) {
         if (plan->steps[i].descendants & left)
@@ -151,17 +176,88 @@ static uint64_t may_be_undone(const struct plan *plan, const struct instance *in
     return steps;
 }
 
+static bool may_be_undone(const struct unit *unit, const struct facts *facts)
+{
+    (void)facts;
+    return has_effect(unit);
+}
+
+#define ROOM  0 /* always */
+#define SENDS (S(READY) | S(SENT) | S(RETRY_WAIT) | S(PROBING))
+#define UNDOS (S(UNDO_READY) | S(UNDO_SENT) | S(UNDO_RETRY_WAIT))
+
 static MACHINE_ROWS struct settle_rule rules[] = {
-    {ON_ABORT, must_end},
-    {ON_RUN, may_start},
-    {ON_RELEASE, held_back},
-    {ON_UNDO, may_be_undone},
+    {ON_ABORT, ROOM, all_if_aborting, must_end},
+    {ON_RUN, SENDS, all_before_passed, may_start},
+    {ON_RELEASE, ROOM, all_unless_held, held_back},
+    {ON_UNDO, UNDOS, in_turn, may_be_undone},
 };
 
 MACHINE_ROWS struct settle_rule *settle_rules(size_t *ret_count)
 {
     *ret_count = sizeof(rules) / sizeof(rules[0]);
     return rules;
+}
+
+/* How many more units of this step the rule may name. */
+static int room(MACHINE_ROWS struct settle_rule *rule, const struct plan *plan,
+                const struct instance *instance, int step)
+{
+    int count = machine_unit_count(instance, step);
+    int taken = 0;
+    if (rule->crowd == ROOM || instance->steps[step].elements == 0)
+        return count;
+    for (int i = 0; i < count; i++)
+        taken += in(machine_unit(plan, instance, step, i).status->state, rule->crowd);
+    return plan->steps[step].elements_at_once - taken;
+}
+
+uint64_t settle_named(MACHINE_ROWS struct settle_rule *rule, const struct plan *plan,
+                      const struct instance *instance, const struct facts *facts)
+{
+    uint64_t named = 0;
+    for (uint64_t left = rule->which(plan, instance, facts); left != 0; left &= left - 1) {
+        int step = __builtin_ctzll(left);
+        for (int i = 0; i < machine_unit_count(instance, step); i++) {
+            struct unit unit = machine_unit(plan, instance, step, i);
+            bool is_named = rule->names(&unit, facts);
+            named |= bit_if(is_named && room(rule, plan, instance, step) > 0, step);
+        }
+    }
+    return named;
+}
+
+static bool give_to_units(struct context *context, MACHINE_ROWS struct settle_rule *rule, int step)
+{
+    int left = room(rule, context->plan, context->instance, step);
+    bool given = false;
+    int count = machine_unit_count(context->instance, step);
+    for (int i = 0; i < count && left > 0; i++) {
+        struct unit unit = machine_unit(context->plan, context->instance, step, i);
+        if (!rule->names(&unit, &context->facts))
+            continue;
+        machine_unit_event(context, unit, rule->event);
+        given = true;
+        left--;
+    }
+    return given;
+}
+
+static bool give(struct context *context, MACHINE_ROWS struct settle_rule *rule)
+{
+    bool given = false;
+    uint64_t steps = rule->which(context->plan, context->instance, &context->facts);
+    for (; steps != 0; steps &= steps - 1)
+        given |= give_to_units(context, rule, __builtin_ctzll(steps));
+    return given;
+}
+
+static uint64_t retriable(const struct plan *plan)
+{
+    uint64_t steps = 0;
+    for (int i = 0; i < plan->step_count; i++)
+        steps |= bit_if(plan->steps[i].kind == KIND_RETRIABLE, i);
+    return steps;
 }
 
 static enum saga_event find_backward(const struct facts *facts)
@@ -183,7 +279,7 @@ static enum saga_event find_forward(const struct plan *plan, const struct facts 
     if (facts->passed == facts->all)
         return FOUND_ALL_PASSED;
     if (facts->stuck && !facts->moving)
-        return facts->stuck & ~of_kind(plan, KIND_RETRIABLE) ? FOUND_IN_DOUBT : FOUND_STUCK_FORWARD;
+        return facts->stuck & ~retriable(plan) ? FOUND_IN_DOUBT : FOUND_STUCK_FORWARD;
     if (facts->moving | facts->parked)
         return facts->pivot_passed ? FOUND_PAST_PIVOT : FOUND_FORWARD;
     return FOUND_VIOLATION; /* nothing moves and nothing is stuck: not by any row of ours */
@@ -206,12 +302,8 @@ void settle(struct context *context)
     for (int pass = 0; again; pass++) {
         assert(pass < PASSES_MAX);
         again = false;
-        for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
-            uint64_t steps = rules[i].which(context->plan, context->instance, &context->facts);
-            again = again || steps != 0;
-            for (; steps != 0; steps &= steps - 1)
-                machine_step_event(context, __builtin_ctzll(steps), rules[i].event);
-        }
+        for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+            again |= give(context, &rules[i]);
     }
     machine_saga_event(context, settle_find(context->plan, context->instance, &context->facts));
     if (!context->facts.stuck && context->instance->phase != PHASE_PROTOCOL)

@@ -3,6 +3,7 @@
  *     steps = '[' step (',' step)* ']'
  *     step  = '{' member (',' member)* '}'
  *     member= '"' ('s' | 'r' | 'u' | 'a' | 'd') '"' ':' (state name in quotes | whole number)
+ *           | '"e"' ':' steps, of a fan-out; none of them has an 'e'
  *
  * with JSON's white space anywhere between. The error is sticky: after the first, the cursor gives
  * nothing more. */
@@ -98,9 +99,34 @@ static enum step_state state_name(struct cursor *cursor)
     return (enum step_state)state;
 }
 
-static const char members[] = "sruad";
+static const char members[] = "sruade";
 
-static void read_member(struct cursor *cursor, struct step_status *status, unsigned *seen)
+/* Where the elements of a step go, and how many there may be. */
+struct room {
+    struct step_status *elements;
+    int max;
+};
+
+static void read_step(struct cursor *cursor, struct step_status *status, const struct room *room);
+
+static void read_elements(struct cursor *cursor, struct step_status *status,
+                          const struct room *room)
+{
+    static const struct room none = {NULL, 0};
+    int count = 0;
+    expect(cursor, '[', "an array is missing");
+    do {
+        if (count == room->max)
+            fail(cursor, "a step has more elements than it may have");
+        else
+            read_step(cursor, &room->elements[count++], &none);
+    } while (next_is(cursor, ','));
+    expect(cursor, ']', "an array does not end");
+    status->elements = cursor->problem ? 0 : count;
+}
+
+static void read_member(struct cursor *cursor, struct step_status *status, unsigned *seen,
+                        const struct room *room)
 {
     size_t bytes;
     const char *name = quoted(cursor, &bytes);
@@ -129,29 +155,34 @@ static void read_member(struct cursor *cursor, struct step_status *status, unsig
     case 'a':
         status->attempt = (int)whole_number(cursor, COUNT_MAX);
         break;
-    default:
+    case 'd':
         status->due_us = whole_number(cursor, INT64_MAX);
+        break;
+    default:
+        read_elements(cursor, status, room);
         break;
     }
 }
 
-static void read_step(struct cursor *cursor, struct step_status *status)
+/* Steps hold elements and elements hold none: it goes no deeper. */
+static void read_step(struct cursor *cursor, struct step_status *status, const struct room *room)
 {
-    const unsigned required = 0xf; /* all but d */
+    const unsigned required = 0xf; /* all but d and e */
     unsigned seen = 0;
     *status = (struct step_status){0};
     expect(cursor, '{', "an object is missing");
     do {
-        read_member(cursor, status, &seen);
+        read_member(cursor, status, &seen, room);
     } while (next_is(cursor, ','));
     expect(cursor, '}', "an object does not end");
     if ((seen & required) != required)
         fail(cursor, "a step lacks s, r, u or a");
 }
 
-int state_json_read(const char *json, size_t bytes, int step_count, struct instance *instance,
-                    struct error *error)
+int state_json_read(const char *json, size_t bytes, const struct plan *plan,
+                    struct instance *instance, struct error *error)
 {
+    int step_count = plan->step_count;
     assert(step_count >= 1 && step_count <= SAGA_STEPS_MAX);
     struct step_status steps[SAGA_STEPS_MAX];
     struct cursor cursor = {.begin = json, .at = json, .end = json + bytes};
@@ -159,7 +190,9 @@ int state_json_read(const char *json, size_t bytes, int step_count, struct insta
     for (int i = 0; i < step_count && !cursor.problem; i++) {
         if (i > 0)
             expect(&cursor, ',', "it has too few steps");
-        read_step(&cursor, &steps[i]);
+        const struct plan_step *step = &plan->steps[i];
+        const struct room room = {&instance->elements[step->elements_from], step->elements_max};
+        read_step(&cursor, &steps[i], &room);
     }
     expect(&cursor, ']', "it has too many steps");
     skip_space(&cursor);
@@ -194,7 +227,9 @@ static char *put_number(char *out, int64_t number)
     return out;
 }
 
-static char *put_step(char *out, const struct step_status *status)
+/* elements: of a fan-out; as many as the status says. */
+static char *put_step(char *out, const struct step_status *status,
+                      const struct step_status *elements)
 {
     out = put_text(out, "{\"s\": \"");
     out = put_text(out, step_state_name(status->state));
@@ -208,17 +243,22 @@ static char *put_step(char *out, const struct step_status *status)
         out = put_text(out, ", \"d\": ");
         out = put_number(out, status->due_us);
     }
-    return put_text(out, "}");
+    for (int i = 0; i < status->elements; i++) {
+        out = put_text(out, i == 0 ? ", \"e\": [" : ", ");
+        out = put_step(out, &elements[i], NULL);
+    }
+    return put_text(out, status->elements > 0 ? "]}" : "}");
 }
 
-size_t state_json_write(const struct instance *instance, int step_count, char *out)
+size_t state_json_write(const struct instance *instance, const struct plan *plan, char *out)
 {
+    int step_count = plan->step_count;
     assert(step_count >= 1 && step_count <= SAGA_STEPS_MAX);
     char *at = put_text(out, "[");
     for (int i = 0; i < step_count; i++) {
         if (i > 0)
             at = put_text(at, ", ");
-        at = put_step(at, &instance->steps[i]);
+        at = put_step(at, &instance->steps[i], &instance->elements[plan->steps[i].elements_from]);
     }
     at = put_text(at, "]");
     *at = '\0';

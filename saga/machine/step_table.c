@@ -13,16 +13,15 @@
 #include "saga/machine/table.h"
 
 #include <assert.h>
-#include <math.h>
 
 static const struct plan_step *plan_step(const struct context *context)
 {
-    return &context->plan->steps[context->step];
+    return context->unit.step;
 }
 
 static struct step_status *status(const struct context *context)
 {
-    return &context->instance->steps[context->step];
+    return context->status;
 }
 
 /* Guards. */
@@ -30,6 +29,28 @@ static struct step_status *status(const struct context *context)
 static bool held(const struct context *context)
 {
     return context->facts.held;
+}
+
+/* The fan-out itself, its list not known. */
+static bool fans_out(const struct context *context)
+{
+    return context->unit.element == ELEMENT_ALL;
+}
+
+static bool is_element(const struct context *context)
+{
+    return step_fans_out(plan_step(context)) && !fans_out(context);
+}
+
+static bool list_is_empty(const struct context *context)
+{
+    return fans_out(context) && context->event->count == 0;
+}
+
+static bool list_fits(const struct context *context)
+{
+    return fans_out(context) && context->event->count > 0 &&
+           context->event->count <= plan_step(context)->elements_max;
 }
 
 static bool is_timer(const struct context *context)
@@ -60,6 +81,11 @@ static bool read_only(const struct context *context)
 static bool retriable(const struct context *context)
 {
     return plan_step(context)->kind == KIND_RETRIABLE;
+}
+
+static bool retriable_list(const struct context *context)
+{
+    return retriable(context) && fans_out(context);
 }
 
 static bool retriable_and_held(const struct context *context)
@@ -146,26 +172,10 @@ static bool skipped_after_sending(const struct context *context)
 
 /* Actions. */
 
-static uint64_t mix(uint64_t value)
-{
-    value += UINT64_C(0x9e3779b97f4a7c15);
-    value = (value ^ (value >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    value = (value ^ (value >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return value ^ (value >> 31);
-}
-
-/* The pause after attempt n: base * factor^(n-1), at most cap; with jitter between half and all. */
 static int64_t backoff_us(const struct context *context, const struct retry_policy *policy)
 {
-    int attempt = status(context)->attempt;
-    double grown = (double)policy->base_us * pow(policy->factor, attempt > 1 ? attempt - 1 : 0);
-    int64_t pause_us = grown < (double)policy->cap_us ? (int64_t)grown : policy->cap_us;
-    if (policy->jitter && pause_us > 1) {
-        uint64_t random =
-            mix(context->event->seed ^ mix((uint64_t)context->step << 32 | (uint64_t)attempt));
-        pause_us -= (int64_t)(random % ((uint64_t)pause_us / 2 + 1));
-    }
-    return pause_us;
+    uint64_t who = (uint64_t)context->unit.element << 40 | (uint64_t)context->unit.index << 32;
+    return retry_pause_us(policy, status(context)->attempt, context->event->seed, who);
 }
 
 static void arm(struct context *context, int64_t after_us)
@@ -177,9 +187,10 @@ static void arm(struct context *context, int64_t after_us)
 static void command(struct context *context, enum saga_operation operation, int round)
 {
     struct machine_decision *decision = context->decision;
-    assert(decision->command_count < MACHINE_COMMANDS_MAX); /* a step gets two at most */
+    assert(decision->command_count < MACHINE_COMMANDS_MAX); /* a unit gets two at most */
     decision->commands[decision->command_count++] = (struct machine_command){
-        .step = context->step,
+        .step = context->unit.index,
+        .element = context->unit.element,
         .operation = operation,
         .round = round,
         .attempt = status(context)->attempt,
@@ -240,6 +251,24 @@ static void park(struct context *context)
         arm(context, plan_step(context)->timeout_us);
     if (plan_step(context)->has_condition)
         command(context, OPERATION_ACTION, 0); /* never sent: it asks for the condition */
+}
+
+/* Sent to nobody: who carries out commands says how long the list is. */
+static void ask_list(struct context *context)
+{
+    command(context, OPERATION_ACTION, 0);
+}
+
+/* Each element begins as a step does. */
+static void spread(struct context *context)
+{
+    const struct plan_step *step = plan_step(context);
+    int count = context->event->count;
+    status(context)->elements = count;
+    for (int i = 0; i < count; i++)
+        context->instance->elements[step->elements_from + i] =
+            (struct step_status){.state = STEP_WAITING};
+    machine_note(context, "fanned_out", &context->unit, "each element of its list is a command");
 }
 
 static void unsend(struct context *context)
@@ -394,11 +423,16 @@ static void violation(struct context *context)
 /* clang-format off */
 static MACHINE_ROWS struct table_row rows[] = {
     /* It starts. */
+    ROW(S(WAITING), E(RUN), fans_out,  ask_list, STEP_PARKED, "all before it have passed; its list is read"),
     ROW(S(WAITING), E(RUN), is_timer,  park, STEP_PARKED, "all before it have passed; its time runs"),
     ROW(S(WAITING), E(RUN), is_signal, park, STEP_PARKED, "all before it have passed; it waits for its signal"),
     ROW(S(WAITING), E(RUN), held,      NULL, STEP_READY,  "all before it have passed, but the saga is held"),
     ROW(S(WAITING), E(RUN), ALWAYS,    send, STEP_SENT,   "all before it have passed"),
     ROW(NOT(S(WAITING)), E(RUN), ALWAYS, ignore, STATE_KEEP, NO_RULE),
+    ROW(S(PARKED),  E(SPREAD), list_is_empty, NULL,   STEP_SUCCEEDED, "its list is empty"),
+    ROW(S(PARKED),  E(SPREAD), list_fits,     spread, STATE_KEEP,     "its list is known"),
+    ROW(S(PARKED),  E(SPREAD), fans_out,      NULL,   STEP_FAILED,    "its list is longer than is allowed"),
+    ROW(ANY,        E(SPREAD), ALWAYS,        ignore, STATE_KEEP,     "its list is no longer wanted"),
 
     /* It took effect. */
     ROW(S(READY),     E(DONE), never_sent,            violation, STATE_KEEP,     "an answer to what was never sent"),
@@ -460,6 +494,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(SENT),      E(UNMAPPABLE),      read_only,     NULL,   STEP_FAILED,     "its input cannot be built any more"),
     ROW(S(SENT),      E(UNMAPPABLE),      retriable,     NULL,   STEP_UNKNOWN,    "its input cannot be built any more"),
     ROW(S(SENT),      E(UNMAPPABLE),      ALWAYS,        probe,  STEP_PROBING,    "its input cannot be built any more: its participant is asked"),
+    ROW(S(PARKED),    E(UNMAPPABLE),      fans_out,      NULL,   STEP_FAILED,     "its list cannot be read; nothing was sent"),
     ROW(S(SENT),      E(CONDITION_FALSE), first_command, unsend, STEP_SKIPPED,    "its condition does not hold"),
     ROW(S(PARKED),    E(CONDITION_FALSE), ALWAYS,        NULL,   STEP_SKIPPED,    "its condition does not hold"),
     ROW(S(UNDO_SENT), E(UNDO_UNMAPPABLE), ALWAYS,        NULL,   STEP_UNDO_STUCK, "the input of its undo cannot be built"),
@@ -506,6 +541,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(ANY,           E(RELEASE), ALWAYS, ignore,      STATE_KEEP,     NO_RULE),
 
     /* Operators: retry. */
+    ROW(S(FAILED), E(RETRY), retriable_list, ask_list, STEP_PARKED, "retried by an operator: its list is read again"),
     ROW(S(FAILED) | S(UNKNOWN),  E(RETRY), retriable_and_held, new_round,           STEP_READY,      "retried by an operator, when the saga is no longer held"),
     ROW(S(FAILED) | S(UNKNOWN),  E(RETRY), retriable,          send_new_round,      STEP_SENT,       "retried by an operator in a new round"),
     ROW(S(FAILED),               E(RETRY), ALWAYS,             refuse,              STATE_KEEP,      "it failed for good: the saga undoes what was done"),
@@ -519,6 +555,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(ANY,                     E(RETRY), ALWAYS,             refuse,              STATE_KEEP,      "it is not stuck"),
 
     /* Skip. Not before its turn: what comes after it would start before what came before it has passed. */
+    ROW(S(WAITING), E(SKIP), is_element, NULL,   STEP_SKIPPED, "skipped by an operator before there was room for it"),
     ROW(S(WAITING), E(SKIP), ALWAYS,     refuse, STATE_KEEP,   "its turn has not come"),
     ROW(S(PARKED),  E(SKIP), ALWAYS,     NULL,   STEP_SKIPPED, "skipped by an operator"),
     ROW(S(READY),   E(SKIP), never_sent, NULL,   STEP_SKIPPED, "skipped by an operator"),

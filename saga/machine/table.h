@@ -39,6 +39,7 @@ enum step_event {
     ON_UNMAPPABLE,
     ON_UNDO_UNMAPPABLE,
     ON_CONDITION_FALSE,
+    ON_SPREAD,
     /* intents */
     ON_RETRY,
     ON_SKIP,
@@ -79,18 +80,33 @@ enum saga_event {
     SAGA_EVENT_COUNT
 };
 
-/* The steps sorted by what their states mean for the saga; bit i is step i. */
+/* What moves by the rows of step_table.c: a plain step, a fan-out whose list is not known, or one
+ * element of a fan-out. */
+struct unit {
+    const struct plan_step *step;
+    const struct step_status *status;
+    int index;   /* of the step */
+    int element; /* 0 of a plain step; ELEMENT_ALL: the fan-out itself */
+};
+
+/* The units of one step are 0 to machine_unit_count() - 1. */
+int machine_unit_count(const struct instance *instance, int step);
+struct unit machine_unit(const struct plan *plan, const struct instance *instance, int step, int i);
+
+/* The steps sorted by what their states mean for the saga; bit i is step i. Of a fan-out, what is
+ * true of one of its elements is true of it, but for `passed` and `unknown`: they need all. */
 struct facts {
     uint64_t all;
-    uint64_t passed;    /* satisfies `after` */
-    uint64_t moving;    /* will change by an answer or a timer */
-    uint64_t parked;    /* waits for a timer or a signal */
-    uint64_t unsettled; /* may have taken effect or may still take it; nobody knows yet */
-    uint64_t unknown;   /* of those: where nobody asks any more */
-    uint64_t effect;    /* took effect and is to be undone when the saga aborts */
-    uint64_t undoing;   /* is being undone */
-    uint64_t stuck;     /* only a person or a late answer moves it */
-    bool pivot_open;    /* sent, outcome not known */
+    uint64_t passed;     /* satisfies `after` */
+    uint64_t moving;     /* will change by an answer or a timer */
+    uint64_t parked;     /* waits for a timer or a signal */
+    uint64_t unsettled;  /* may have taken effect or may still take it; nobody knows yet */
+    uint64_t unknown;    /* of those: where nobody asks any more */
+    uint64_t effect;     /* took effect and is to be undone when the saga aborts */
+    uint64_t undoing;    /* is being undone */
+    uint64_t undo_stuck; /* its undo is out of attempts */
+    uint64_t stuck;      /* only a person or a late answer moves it */
+    bool pivot_open;     /* sent, outcome not known */
     bool pivot_passed;
     bool aborting;
     bool held; /* nothing new is sent: paused, or a protocol violation */
@@ -101,7 +117,8 @@ struct context {
     struct instance *instance;
     const struct machine_event *event;
     struct machine_decision *decision;
-    int step; /* of the row that is looked for; -1: the saga's */
+    struct unit unit;           /* of the row that is looked for; the saga's has none */
+    struct step_status *status; /* of the unit, to be changed */
     struct facts facts;
     bool violation; /* raised by a step's row, applied to the saga after it */
 };
@@ -125,32 +142,51 @@ struct table_row {
 #endif
 };
 
-/* A rule gives `event` to the steps that `which` names; settle.c repeats them all until none names
- * any. A step that got its event must not be named again. */
+/* A rule gives `event` to the units that it `names`, of the steps that it may name at all; settle.c
+ * repeats them all until none names any. A unit that got its event must not be named again. Of a
+ * fan-out it names a few at a time: as many as there is room for beside those in `crowd`. */
 struct settle_rule {
     enum step_event event;
+    uint32_t crowd; /* states; 0: there is always room */
     uint64_t (*which)(const struct plan *plan, const struct instance *instance,
                       const struct facts *facts);
+    bool (*names)(const struct unit *unit, const struct facts *facts);
 };
+
+/* The steps that have a unit which the rule names. */
+uint64_t settle_named(MACHINE_ROWS struct settle_rule *rule, const struct plan *plan,
+                      const struct instance *instance, const struct facts *facts);
 
 MACHINE_ROWS struct table_row *step_rows(size_t *ret_count);
 MACHINE_ROWS struct table_row *saga_rows(size_t *ret_count);
 MACHINE_ROWS struct settle_rule *settle_rules(size_t *ret_count);
 
 /* machine.c: the driver. */
-void machine_step_event(struct context *context, int step, enum step_event event);
+void machine_unit_event(struct context *context, struct unit unit, enum step_event event);
 void machine_saga_event(struct context *context, enum saga_event event);
 
 /* Actions common to both tables. */
 void machine_ignore(struct context *context);
 void machine_refuse(struct context *context);
-void machine_note(struct context *context, const char *event, int step, const char *because);
+void machine_note(struct context *context, const char *event, const struct unit *unit,
+                  const char *because); /* unit NULL: of the saga */
 
 /* settle.c */
 struct facts settle_facts(const struct plan *plan, const struct instance *instance);
 enum saga_event settle_find(const struct plan *plan, const struct instance *instance,
                             const struct facts *facts);
 void settle(struct context *context);
+bool settle_is_stuck(const struct unit *unit); /* only a person or a late answer moves it */
+
+/* elements.c: the state of a fan-out, in one word, from those of its elements. */
+#define ELEMENTS_TOLD_FIRST 11
+MACHINE_ROWS enum step_state *elements_told_first(void);
+enum step_state elements_state(const struct plan_step *step, const struct step_status *elements,
+                               int count);
+
+/* retry.c: the pause after attempt n: base * factor^(n-1), at most cap; with jitter between half
+ * and all of it. `who` sets apart those that wait in the same event; its lowest bits are 0. */
+int64_t retry_pause_us(const struct retry_policy *policy, int attempt, uint64_t seed, uint64_t who);
 
 /* reason.c: instance.reason is "<why it aborts>; stuck: <why it is stuck>", both parts optional. */
 void reason_set_abort(struct instance *instance, const char *subject,

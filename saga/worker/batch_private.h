@@ -3,6 +3,7 @@
 #ifndef SAGAPOST_WORKER_BATCH_PRIVATE_H
 #define SAGAPOST_WORKER_BATCH_PRIVATE_H
 
+#include "saga/machine/state_json.h"
 #include "saga/worker/batch.h"
 
 struct batch {
@@ -34,7 +35,8 @@ struct batch {
     struct pg_result *reopened;        /* signals that had been kept */
     struct pg_result *obstacles;       /* to migrations, in the data of the sagas */
     struct pg_result *unsent_children; /* the same of child sagas */
-    int sent_from;                     /* the first command of the pass that `unsent` counts from */
+    char steps_json[STATE_JSON_BYTES_MAX];
+    int sent_from; /* the first command of the pass that `unsent` counts from */
 };
 
 /* Queues a statement with the batch's parameters. A failure is remembered in batch->failure. */

@@ -113,7 +113,7 @@ static int read_fact(struct fact *fact, const struct pg_result *result, int row,
     fact->wake_us = pg_is_null(result, row, LOCKED_WAKE) ? 0 : pg_time_us(result, row, LOCKED_WAKE);
     size_t bytes;
     const char *steps = pg_bytes(result, row, LOCKED_STEPS, &bytes);
-    int rc = state_json_read(steps, bytes, fact->plan->step_count, instance, error);
+    int rc = state_json_read(steps, bytes, fact->plan, instance, error);
     if (rc == 0) {
         fact->due_us = machine_wake_us(fact->plan, instance);
     }
@@ -167,7 +167,7 @@ static int read_row(struct batch *batch, int row, struct error *error)
         return 0;
     }
     struct fact *fact = &batch->facts[batch->fact_count];
-    memset(fact, 0, sizeof *fact);
+    memset(fact, 0, offsetof(struct fact, instance.elements)); /* those come with the row */
     fact->id = id;
     fact->definition_id = definition_id;
     fact->plan = entry->plan;

@@ -1,6 +1,5 @@
 #include "saga/worker/batch_private.h"
 
-#include "saga/machine/state_json.h"
 #include "saga/worker/sql.h"
 
 void batch_answer(const struct work *work, const char **ret_answer, const char **ret_detail)
@@ -143,7 +142,6 @@ static void item_of_fact(struct batch *batch, const struct fact *fact, int colum
 {
     struct pg_params *params = &batch->params;
     const struct instance *instance = &fact->instance;
-    char steps[STATE_JSON_BYTES_MAX];
     switch (column) {
     case 0:
         pg_params_item_uuid(params, &fact->id);
@@ -164,8 +162,8 @@ static void item_of_fact(struct batch *batch, const struct fact *fact, int colum
         pg_params_item_bool(params, instance->cancel_requested);
         break;
     case 6:
-        pg_params_item_bytes(params, steps,
-                             state_json_write(instance, fact->plan->step_count, steps));
+        pg_params_item_bytes(params, batch->steps_json,
+                             state_json_write(instance, fact->plan, batch->steps_json));
         break;
     case 7:
         item_members(batch, fact->outputs);

@@ -25,7 +25,6 @@ struct fact {
     struct uuid id;
     int definition_id;
     const struct plan *plan;
-    struct instance instance;
     int64_t revision; /* rises with every happening that changes something, so that an intent that
                          expects an earlier one sees it */
     int64_t wake_us;  /* of the row, then what it becomes; 0: none */
@@ -39,6 +38,7 @@ struct fact {
     bool asks_condition; /* a condition is to be asked for before anything else happens to it */
     const char *outputs; /* members to merge in, `"step": value, ...`; NULL: none */
     const char *errors;
+    struct instance instance; /* at the end: its elements are not cleared for each saga */
 };
 
 struct happening {

@@ -128,24 +128,32 @@ static struct world_key key_of(const struct walk *walk, const struct world *worl
 
 /* Traces: the moves are found again on the way from each world to the next. */
 
+static bool is_world(const struct walk *walk, const struct world *world,
+                     const struct world_key *wanted)
+{
+    struct world_key key = key_of(walk, world);
+    return memcmp(&key, wanted, sizeof(key)) == 0;
+}
+
 /* True if this move leads to `wanted`; a command that could not be sent is told in *ret_refusal. */
 static bool leads_to(const struct walk *walk, const struct world *before, const struct move *move,
                      const struct world_key *wanted, struct refusal *ret_refusal)
 {
     static struct machine_decision decision, unused;
-    static const enum machine_event_type types[] = {MACHINE_EVENT_COUNT, EVENT_UNMAPPABLE,
-                                                    EVENT_CONDITION_FALSE};
     struct world after = *before;
-    (void)world_apply(plan_of(walk, before), &after, move, NULL, &decision);
-    for (int i = 0; i < 1 + 2 * decision.command_count; i++) {
-        struct world_key key;
-        *ret_refusal = (struct refusal){i == 0 ? types[0] : types[1 + i % 2], (i - 1) / 2};
-        after = *before;
-        (void)world_apply(plan_of(walk, before), &after, move, i == 0 ? NULL : ret_refusal,
-                          &unused);
-        key = key_of(walk, &after);
-        if (memcmp(&key, wanted, sizeof(key)) == 0)
-            return true;
+    const struct plan *plan = plan_of(walk, before);
+    const struct plan *after_plan = move->event.to ? move->event.to : plan;
+    (void)world_apply(plan, &after, move, NULL, &decision);
+    *ret_refusal = (struct refusal){.type = MACHINE_EVENT_COUNT};
+    if (is_world(walk, &after, wanted))
+        return true;
+    for (int i = 0; i < decision.command_count; i++) {
+        for (int j = 0; world_refusal(after_plan, &decision, i, j, ret_refusal); j++) {
+            after = *before;
+            (void)world_apply(plan, &after, move, ret_refusal, &unused);
+            if (is_world(walk, &after, wanted))
+                return true;
+        }
     }
     return false;
 }
@@ -221,14 +229,9 @@ static void make_refused(struct walk *walk, uint32_t node, const struct world *b
 {
     static struct machine_decision unused;
     const struct plan *plan = move->event.to ? move->event.to : plan_of(walk, before);
-    for (int i = 0; i < decision->command_count && !walk->result->broken; i++) {
-        const struct machine_command *command = &decision->commands[i];
-        struct refusal refusal = {EVENT_UNMAPPABLE, i};
-        bool has_input = !step_waits(&plan->steps[command->step]);
-        if (has_input && command->operation != OPERATION_PROBE)
-            make(walk, node, before, move, &refusal, &unused);
-        refusal.type = EVENT_CONDITION_FALSE;
-        if (command_asks_condition(plan, command) && !walk->result->broken)
+    struct refusal refusal;
+    for (int i = 0; i < decision->command_count; i++) {
+        for (int j = 0; !walk->result->broken && world_refusal(plan, decision, i, j, &refusal); j++)
             make(walk, node, before, move, &refusal, &unused);
     }
 }
@@ -345,10 +348,12 @@ static void begin_all(struct walk *walk)
 {
     static struct machine_decision decision, unused;
     begin(walk, NULL, &decision);
+    struct refusal refusal;
     for (int i = 0; walk->options->unmappable && i < decision.command_count; i++) {
-        struct refusal refusal = {EVENT_CONDITION_FALSE, i};
-        if (!walk->result->broken)
-            begin(walk, &refusal, &unused);
+        for (int j = 0; world_refusal(walk->plan, &decision, i, j, &refusal); j++) {
+            if (!walk->result->broken)
+                begin(walk, &refusal, &unused);
+        }
     }
 }
 

@@ -37,20 +37,37 @@ static void append(char *text, const char *format, ...)
     va_end(arguments);
 }
 
+/* "a", or "a[1]" of an element. */
+static const char *unit_name(int index, int element)
+{
+    static char name[32];
+    const struct plan_step *plan_step = &fixture.plan.steps[index];
+    bool is_element = step_fans_out(plan_step) && element != ELEMENT_ALL;
+    snprintf(name, sizeof(name), is_element ? "%s[%d]" : "%s", plan_step->name, element);
+    return name;
+}
+
 static void look(void)
 {
     const struct machine_decision *decision = &fixture.decision;
     fixture.sent[0] = '\0';
     fixture.notes[0] = '\0';
-    for (int i = 0; i < decision->command_count; i++)
-        append(fixture.sent, "%s %s r%d", saga_operation_name(decision->commands[i].operation),
-               fixture.plan.steps[decision->commands[i].step].name, decision->commands[i].round);
-    for (int i = 0; i < decision->note_count; i++)
-        append(fixture.notes, "%s%s%s", decision->notes[i].event,
-               decision->notes[i].step >= 0 ? " " : "",
-               decision->notes[i].step >= 0 ? fixture.plan.steps[decision->notes[i].step].name
-                                            : "");
-    const char *broken = machine_check(&fixture.plan, &fixture.instance);
+    bool asks_list = false;
+    for (int i = 0; i < decision->command_count; i++) {
+        const struct machine_command *command = &decision->commands[i];
+        asks_list |= command_asks_list(command);
+        if (command_asks_list(command))
+            append(fixture.sent, "list %s", unit_name(command->step, ELEMENT_ALL));
+        else
+            append(fixture.sent, "%s %s r%d", saga_operation_name(command->operation),
+                   unit_name(command->step, command->element), command->round);
+    }
+    for (int i = 0; i < decision->note_count; i++) {
+        const struct machine_note *note = &decision->notes[i];
+        append(fixture.notes, "%s%s%s", note->event, note->step >= 0 ? " " : "",
+               note->step >= 0 ? unit_name(note->step, note->element) : "");
+    }
+    const char *broken = asks_list ? NULL : machine_check(&fixture.plan, &fixture.instance);
     if (broken)
         fail_msg("%s", broken);
 }
@@ -100,6 +117,30 @@ enum machine_verdict reply(char name, enum saga_operation operation, enum machin
     return reply_of(name, operation, type, round, step(name)->attempt);
 }
 
+struct step_status *element(char name, int index)
+{
+    return &fixture.instance.elements[fixture.plan.steps[name - 'a'].elements_from + index];
+}
+
+enum machine_verdict spread(char name, int count)
+{
+    return apply((struct machine_event){
+        .type = EVENT_SPREAD, .step = index_of(name), .element = ELEMENT_ALL, .count = count});
+}
+
+enum machine_verdict reply_element(char name, int index, enum saga_operation operation,
+                                   enum machine_event_type type)
+{
+    const struct step_status *status = element(name, index);
+    return apply((struct machine_event){.type = type,
+                                        .step = index_of(name),
+                                        .element = index,
+                                        .operation = operation,
+                                        .round = operation == OPERATION_UNDO ? status->undo_round
+                                                                             : status->round,
+                                        .attempt = status->attempt});
+}
+
 enum machine_verdict due(char name)
 {
     if (step(name)->due_us > fixture.now_us)
@@ -126,9 +167,18 @@ void expect(const char *saga, const char *steps)
     const char *phase = saga_phase_name(fixture.instance.phase);
     snprintf(own_saga, sizeof(own_saga), "%s%s%s", saga_state_name(fixture.instance.state),
              phase ? "/" : "", phase ? phase : "");
-    for (int i = 0; i < fixture.plan.step_count; i++)
-        snprintf(own_steps + strlen(own_steps), sizeof(own_steps) - strlen(own_steps), "%s%s",
-                 i > 0 ? " " : "", step_state_name(fixture.instance.steps[i].state));
+    for (int i = 0; i < fixture.plan.step_count; i++) {
+        const struct step_status *own = &fixture.instance.steps[i];
+        const char *before = i > 0 ? " " : "";
+        for (int j = -1; j < own->elements; j++) {
+            const struct step_status *status = j < 0 ? own : element((char)('a' + i), j);
+            before = j < 0 ? before : j == 0 ? "(" : " ";
+            snprintf(own_steps + strlen(own_steps), sizeof(own_steps) - strlen(own_steps), "%s%s",
+                     before, step_state_name(status->state));
+        }
+        if (own->elements > 0)
+            snprintf(own_steps + strlen(own_steps), sizeof(own_steps) - strlen(own_steps), ")");
+    }
     assert_string_equal(own_saga, saga);
     assert_string_equal(own_steps, steps);
 }

@@ -50,7 +50,13 @@ enum machine_verdict deadline(void);
 /* name '-': the saga. */
 enum machine_verdict intent(enum machine_event_type type, char name);
 
-/* "RUNNING", "STUCK/forward"; then the state of each step. */
+/* Of a fan-out: its list has so many elements; what an element answers, and its status. */
+enum machine_verdict spread(char name, int count);
+enum machine_verdict reply_element(char name, int index, enum saga_operation operation,
+                                   enum machine_event_type type);
+struct step_status *element(char name, int index);
+
+/* "RUNNING", "STUCK/forward"; then the state of each step, of a fan-out "SENT(SUCCEEDED SENT)". */
 void expect(const char *saga, const char *steps);
 void expect_sent(const char *sent);
 void expect_because(const char *part); /* of the last decision */

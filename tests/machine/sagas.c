@@ -10,7 +10,7 @@
 
 #define BIT(i) (UINT64_C(1) << (i))
 
-static const char letters[TYPE_COUNT + 1] = "crptwsukz";
+static const char letters[TYPE_COUNT + 1] = "crptwsukzfghnx";
 static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
 
 static const struct retry_policy few = {
@@ -28,6 +28,11 @@ static void make_step(struct plan_step *step, const char *name, enum step_type t
         [TYPE_UNDO_ON_FAIL] = KIND_COMPENSABLE,
         [TYPE_CHILD] = KIND_COMPENSABLE,
         [TYPE_PATIENT] = KIND_READ_ONLY,
+        [TYPE_FAN] = KIND_COMPENSABLE,
+        [TYPE_FAN_RETRIABLE] = KIND_RETRIABLE,
+        [TYPE_FAN_READ] = KIND_READ_ONLY,
+        [TYPE_FAN_NARROW] = KIND_COMPENSABLE,
+        [TYPE_FAN_THREE] = KIND_COMPENSABLE,
     };
     static const enum step_via vias[TYPE_COUNT] = {
         [TYPE_TIMER] = VIA_TIMER,
@@ -49,6 +54,10 @@ static void make_step(struct plan_step *step, const char *name, enum step_type t
         .retry = few,
         .undo_retry = few,
         .undo_on_fail = type == TYPE_UNDO_ON_FAIL,
+        .elements_max = type < TYPE_FAN          ? 0
+                        : type == TYPE_FAN_THREE ? 3
+                                                 : 2,
+        .elements_at_once = type == TYPE_FAN_NARROW ? 1 : 2,
         .has_condition = true, /* that it does not hold is for the walk to say */
     };
 }
@@ -82,6 +91,12 @@ static enum step_type type_of(const struct plan_step *step)
         return TYPE_CHILD;
     if (step_waits(step))
         return step->via == VIA_TIMER ? TYPE_TIMER : TYPE_SIGNAL;
+    if (step_fans_out(step) && step->kind != KIND_COMPENSABLE)
+        return step->kind == KIND_RETRIABLE ? TYPE_FAN_RETRIABLE : TYPE_FAN_READ;
+    if (step_fans_out(step) && step->elements_max == 2)
+        return step->elements_at_once == 1 ? TYPE_FAN_NARROW : TYPE_FAN;
+    if (step_fans_out(step))
+        return TYPE_FAN_THREE;
     if (step->undo_on_fail)
         return TYPE_UNDO_ON_FAIL;
     return (enum step_type)step->kind;

@@ -19,6 +19,11 @@ enum step_type {
     TYPE_UNDO_ON_FAIL, /* compensable, and undone also when it failed */
     TYPE_CHILD,        /* a child saga, compensable */
     TYPE_PATIENT,      /* a signal that is skipped when it does not come in time */
+    TYPE_FAN,          /* compensable, fanned out over two elements */
+    TYPE_FAN_RETRIABLE,
+    TYPE_FAN_READ,
+    TYPE_FAN_NARROW, /* compensable, two elements, one at a time */
+    TYPE_FAN_THREE,  /* compensable, three elements, two at a time */
     TYPE_COUNT
 };
 

@@ -287,6 +287,86 @@ static void a_child_says_undone_and_is_not(void)
     saga_row(SAGA_SUCCEEDED, ON_TAKE_BACK, "its parent saga")->next = SAGA_COMPENSATED;
 }
 
+/* Elements. */
+
+static bool undo_of_the_first(const struct unit *unit, const struct facts *facts)
+{
+    (void)facts;
+    return unit->status->state == STEP_SUCCEEDED && unit->element <= 0;
+}
+
+static bool end_nothing_that_waits(const struct unit *unit, const struct facts *facts)
+{
+    (void)facts;
+    return unit->status->state == STEP_PARKED || unit->status->state == STEP_RETRY_WAIT;
+}
+
+static void undone_but_for_the_second(struct context *context)
+{
+    context->status->due_us = 0;
+    context->status->state = context->unit.element > 0 ? STEP_SUCCEEDED : STEP_UNDONE;
+}
+
+static void an_element_is_undone_twice(void)
+{
+    struct table_row *row = step_row(STEP_UNDO_SENT, ON_UNDONE, "its participant undid it");
+    row->action = undone_but_for_the_second;
+    row->next = STATE_KEEP;
+}
+
+/* A fan-out says `state` before what it says first, which comes last. */
+static void tell_before(enum step_state state, int place)
+{
+    enum step_state *told_first = elements_told_first();
+    told_first[ELEMENTS_TOLD_FIRST - 1] = told_first[place];
+    told_first[place] = state;
+}
+
+static void a_fan_out_is_undone_with_one_of_its_elements(void)
+{
+    tell_before(STEP_UNDONE, 0);
+}
+
+static void a_fan_out_is_done_with_one_of_its_elements(void)
+{
+    tell_before(STEP_SUCCEEDED, 3);
+}
+
+static void an_element_is_left_out_of_the_undo(void)
+{
+    rule(ON_UNDO)->names = undo_of_the_first;
+}
+
+static void elements_are_sent_without_room(void)
+{
+    rule(ON_RUN)->crowd = 0;
+}
+
+static void elements_are_undone_without_room(void)
+{
+    rule(ON_UNDO)->crowd = 0;
+}
+
+static void elements_that_wait_are_sent_when_it_aborts(void)
+{
+    rule(ON_ABORT)->names = end_nothing_that_waits;
+}
+
+static void an_empty_list_is_not_done(void)
+{
+    step_row(STEP_PARKED, ON_SPREAD, "its list is empty")->next = STEP_CANCELLED;
+}
+
+static void a_list_that_is_too_long_is_taken(void)
+{
+    step_row(STEP_PARKED, ON_SPREAD, "its list is longer")->next = STEP_SUCCEEDED;
+}
+
+static void a_list_is_read_and_forgotten(void)
+{
+    step_row(STEP_PARKED, ON_SPREAD, "its list is known")->action = nothing;
+}
+
 struct mutant {
     const char *name;
     void (*mutate)(void);
@@ -327,6 +407,16 @@ static const struct mutant mutants[] = {
     MUTANT(a_childs_undo_is_never_reminded),
     MUTANT(a_child_past_its_pivot_is_taken_back),
     MUTANT(a_child_says_undone_and_is_not),
+    MUTANT(an_element_is_undone_twice),
+    MUTANT(a_fan_out_is_undone_with_one_of_its_elements),
+    MUTANT(a_fan_out_is_done_with_one_of_its_elements),
+    MUTANT(an_element_is_left_out_of_the_undo),
+    MUTANT(elements_are_sent_without_room),
+    MUTANT(elements_are_undone_without_room),
+    MUTANT(elements_that_wait_are_sent_when_it_aborts),
+    MUTANT(an_empty_list_is_not_done),
+    MUTANT(a_list_that_is_too_long_is_taken),
+    MUTANT(a_list_is_read_and_forgotten),
 };
 
 /* What the walk is given: small, and with every kind of trouble. */
@@ -348,6 +438,8 @@ static const struct {
     {"k", {.cancel = true}},
     {"p", {.taken_back = true}},
     {"c c0", {.taken_back = true}},
+    {"f", {.cancel = true, .unmappable = true}},
+    {"n", {.cancel = true}},
 };
 
 static const char *walk_all(struct explorer *explorer)
@@ -374,6 +466,7 @@ static const char *walk_all(struct explorer *explorer)
 struct tables {
     struct table_row steps[ROWS_MAX], sagas[ROWS_MAX];
     struct settle_rule rules[ROWS_MAX];
+    enum step_state told_first[ELEMENTS_TOLD_FIRST];
 };
 
 static void copy_tables(struct tables *tables, bool back)
@@ -387,6 +480,9 @@ static void copy_tables(struct tables *tables, bool back)
     memcpy(back ? rows : tables->sagas, back ? tables->sagas : rows, count * sizeof(*rows));
     struct settle_rule *rules = settle_rules(&count);
     memcpy(back ? rules : tables->rules, back ? tables->rules : rules, count * sizeof(*rules));
+    enum step_state *told_first = elements_told_first();
+    memcpy(back ? told_first : tables->told_first, back ? tables->told_first : told_first,
+           sizeof(tables->told_first));
 }
 
 static void the_machine_is_sound(void **state)

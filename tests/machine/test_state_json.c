@@ -10,11 +10,24 @@
 
 #include <cmocka.h>
 
+/* A plan of so many steps; step 0 may have `elements` elements. */
+static const struct plan *plan_of(int step_count, int elements)
+{
+    static struct plan plan;
+    memset(&plan, 0, sizeof(plan));
+    plan.step_count = step_count;
+    plan.steps[0].elements_max = elements;
+    for (int i = 1; i < step_count; i++)
+        plan.steps[i].elements_from = elements;
+    return &plan;
+}
+
 static void what_is_written_is_read_back(void **state)
 {
     (void)state;
     struct error error;
     static struct instance instance, back;
+    const struct plan *plan = plan_of(SAGA_STEPS_MAX, SAGA_ELEMENTS_MAX);
     char json[STATE_JSON_BYTES_MAX];
     for (int i = 0; i < SAGA_STEPS_MAX; i++) {
         instance.steps[i] = (struct step_status){
@@ -25,10 +38,14 @@ static void what_is_written_is_read_back(void **state)
             .due_us = i % 3 ? INT64_MAX - i : 0,
         };
     }
-    size_t bytes = state_json_write(&instance, SAGA_STEPS_MAX, json);
+    for (int i = 0; i < SAGA_ELEMENTS_MAX; i++)
+        instance.elements[i] = instance.steps[1 + i % 60];
+    instance.steps[0].elements = SAGA_ELEMENTS_MAX;
+    size_t bytes = state_json_write(&instance, plan, json);
     assert_int_equal(bytes, strlen(json));
-    assert_int_equal(state_json_read(json, bytes, SAGA_STEPS_MAX, &back, &error), 0);
+    assert_int_equal(state_json_read(json, bytes, plan, &back, &error), 0);
     assert_memory_equal(instance.steps, back.steps, sizeof(instance.steps));
+    assert_memory_equal(instance.elements, back.elements, sizeof(instance.elements));
 }
 
 static void every_state_has_its_name(void **state)
@@ -39,8 +56,8 @@ static void every_state_has_its_name(void **state)
     char json[STATE_JSON_BYTES_MAX];
     for (int i = 0; i < STEP_STATE_COUNT; i++)
         instance.steps[i].state = (enum step_state)i;
-    size_t bytes = state_json_write(&instance, STEP_STATE_COUNT, json);
-    assert_int_equal(state_json_read(json, bytes, STEP_STATE_COUNT, &back, &error), 0);
+    size_t bytes = state_json_write(&instance, plan_of(STEP_STATE_COUNT, 0), json);
+    assert_int_equal(state_json_read(json, bytes, plan_of(STEP_STATE_COUNT, 0), &back, &error), 0);
     assert_memory_equal(instance.steps, back.steps, sizeof(instance.steps));
 }
 
@@ -48,13 +65,20 @@ static void it_looks_as_it_is_documented(void **state)
 {
     (void)state;
     char json[STATE_JSON_BYTES_MAX];
-    const struct instance instance = {
+    static const struct instance instance = {
         .steps = {{.state = STEP_SENT, .round = 1, .attempt = 2, .due_us = 1718000000000000},
                   {.state = STEP_WAITING}}};
-    state_json_write(&instance, 2, json);
+    state_json_write(&instance, plan_of(2, 0), json);
     assert_string_equal(json, "[{\"s\": \"SENT\", \"r\": 1, \"u\": 0, \"a\": 2, \"d\": "
                               "1718000000000000}, {\"s\": \"WAITING\", \"r\": 0, \"u\": 0, "
                               "\"a\": 0}]");
+    static struct instance fan_out = {
+        .steps = {{.state = STEP_SENT, .elements = 2}},
+        .elements = {{.state = STEP_SUCCEEDED, .round = 1}, {.state = STEP_SENT, .due_us = 7}}};
+    state_json_write(&fan_out, plan_of(1, 2), json);
+    assert_string_equal(json, "[{\"s\": \"SENT\", \"r\": 0, \"u\": 0, \"a\": 0, \"e\": [{\"s\": "
+                              "\"SUCCEEDED\", \"r\": 1, \"u\": 0, \"a\": 0}, {\"s\": \"SENT\", "
+                              "\"r\": 0, \"u\": 0, \"a\": 0, \"d\": 7}]}]");
 }
 
 static void as_postgresql_and_others_write_it(void **state)
@@ -67,8 +91,8 @@ static void as_postgresql_and_others_write_it(void **state)
     };
     for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
         struct error error;
-        struct instance instance = {0};
-        if (state_json_read(same[i], strlen(same[i]), 1, &instance, &error) < 0)
+        static struct instance instance;
+        if (state_json_read(same[i], strlen(same[i]), plan_of(1, 0), &instance, &error) < 0)
             fail_msg("%s", error.message);
         assert_int_equal(instance.steps[0].state, STEP_SENT);
         assert_int_equal(instance.steps[0].round, 2);
@@ -112,15 +136,23 @@ static void everything_else_is_refused(void **state)
         {"[{\"d\": 9223372036854775808}]", "out of range"},
         {"[{\"d\": 99999999999999999999999999}]", "out of range"},
         {"[" GOOD ",]", "too many steps"},
+        {"[{\"e\": 1}]", "an array is missing"},
+        {"[{\"e\": []}]", "an object is missing"},
+        {"[{\"e\": [" GOOD "}]", "an array does not end"},
+        {"[{\"e\": [" GOOD "," GOOD "," GOOD "]}]", "more elements"},
+        {"[{\"e\": [{\"e\": [" GOOD "]}]}]", "more elements"},
+        {"[{\"e\": [" GOOD "]}]", "lacks s, r, u or a"},
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         struct error error = {0};
-        struct instance instance = {.steps = {{.round = 7}}};
+        static struct instance instance;
+        instance.steps[0].round = 7;
         size_t bytes = strlen(wrong[i].json);
         char *exact = malloc(bytes + 1); /* no byte more: what is read past the end is seen */
         assert_non_null(exact);
         memcpy(exact, wrong[i].json, bytes);
-        assert_int_equal(state_json_read(exact, bytes, 1, &instance, &error), ERROR_PROTOCOL);
+        assert_int_equal(state_json_read(exact, bytes, plan_of(1, 2), &instance, &error),
+                         ERROR_PROTOCOL);
         free(exact);
         if (!strstr(error.message, wrong[i].why))
             fail_msg("%s: \"%s\" does not say \"%s\"", wrong[i].json, error.message, wrong[i].why);
@@ -133,9 +165,10 @@ static void too_few_steps(void **state)
 {
     (void)state;
     struct error error = {0};
-    struct instance instance = {0};
+    static struct instance instance;
     const char json[] = "[" GOOD "]";
-    assert_int_equal(state_json_read(json, strlen(json), 2, &instance, &error), ERROR_PROTOCOL);
+    assert_int_equal(state_json_read(json, strlen(json), plan_of(2, 0), &instance, &error),
+                     ERROR_PROTOCOL);
     assert_non_null(strstr(error.message, "it has too few steps"));
 }
 
@@ -143,11 +176,13 @@ static void too_few_steps(void **state)
 static void every_cut_is_refused(void **state)
 {
     (void)state;
-    static const char json[] = "[{\"s\": \"SENT\", \"r\": 12, \"u\": 0, \"a\": 1, \"d\": 77}]";
+    static const char json[] =
+        "[{\"s\": \"SENT\", \"r\": 12, \"u\": 0, \"a\": 1, \"d\": 77, \"e\": [" GOOD "," GOOD "]}]";
     for (size_t bytes = 0; bytes < strlen(json); bytes++) {
         struct error error = {0};
-        struct instance instance = {0};
-        assert_int_equal(state_json_read(json, bytes, 1, &instance, &error), ERROR_PROTOCOL);
+        static struct instance instance;
+        assert_int_equal(state_json_read(json, bytes, plan_of(1, 2), &instance, &error),
+                         ERROR_PROTOCOL);
     }
 }
 

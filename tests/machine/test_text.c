@@ -170,10 +170,12 @@ static void no_instance_however_wrong_stops_the_machine(void **state)
     struct machine_decision decision;
     start("c p0 t1");
     for (int code = 0; code < STEP_STATE_COUNT * STEP_STATE_COUNT * STEP_STATE_COUNT; code++) {
-        struct instance instance = {.deadline_us = 1};
+        static struct instance instance, changed;
+        memset(&instance, 0, sizeof(instance));
+        instance.deadline_us = 1;
         for (int i = 0, rest = code; i < 3; i++, rest /= STEP_STATE_COUNT)
             instance.steps[i] =
-                (struct step_status){(enum step_state)(rest % STEP_STATE_COUNT), 1, 1, 1, 1};
+                (struct step_status){(enum step_state)(rest % STEP_STATE_COUNT), 1, 1, 1, 0, 1};
         for (int type = 0; type < MACHINE_EVENT_COUNT; type++) {
             for (int target = -1; target < 3; target++) {
                 struct machine_event event = {.type = (enum machine_event_type)type,
@@ -181,7 +183,7 @@ static void no_instance_however_wrong_stops_the_machine(void **state)
                                               .operation = (enum saga_operation)((code + type) % 3),
                                               .round = 1,
                                               .now_us = 1};
-                struct instance changed = instance;
+                memcpy(&changed, &instance, offsetof(struct instance, elements));
                 changed.state = (enum saga_state)(code % SAGA_SUCCEEDED);
                 machine_apply(&fixture.plan, &changed, &event, &decision);
                 (void)machine_check(&fixture.plan, &changed);

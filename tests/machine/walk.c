@@ -6,8 +6,9 @@
  *
  * Without --saga all of them, or the parts whose name contains TEXT; letters are the kinds (c
  * compensable, r read-only, p pivot, t retriable, w timer, s signal, z signal that it goes on
- * without, k child saga, u compensable with undo_on_fail), digits the steps it comes after. Prints
- * the states visited. */
+ * without, k child saga, u compensable with undo_on_fail, f g h compensable, retriable, read-only
+ * fanned out over two elements, n over two of which one is in flight at a time, x over three),
+ * digits the steps it comes after. Prints the states visited. */
 #include "tests/machine/explore.h"
 #include "tests/machine/sagas.h"
 
@@ -22,17 +23,21 @@
     (1u << TYPE_COMPENSABLE | 1u << TYPE_READ_ONLY | 1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE)
 #define PATIENT     (1u << TYPE_PATIENT)
 #define CHILD       (1u << TYPE_CHILD)
-#define ALL_TYPES   ((1u << TYPE_COUNT) - 1)
+#define ALL_TYPES   ((1u << TYPE_FAN) - 1) /* but for fan-outs */
 #define USUAL_TYPES (ALL_TYPES & ~(PATIENT | CHILD))
+#define FAN         (1u << TYPE_FAN)
+#define FAN_BEHIND  (1u << TYPE_FAN_RETRIABLE)
+#define FANS        (FAN | 1u << TYPE_FAN_READ | 1u << TYPE_FAN_NARROW)
 
-/* A part of the walk: all sagas of so many steps, with what may happen to them. */
+/* A part of the walk: all sagas of so many steps, or one, with what may happen to them. */
 struct part {
     const char *name;
     int step_count;
     uint32_t types;
     struct world_options options;
     bool is_long;
-    int attempts; /* of each action and undo; 0: as sagas.c makes them, two */
+    int attempts;     /* of each action and undo; 0: as sagas.c makes them, two */
+    const char *saga; /* NULL: all of these types */
 };
 
 #define PIVOT_ON (1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE)
@@ -59,8 +64,24 @@ static const struct part parts[] = {
      CHILD | PATIENT | COMMANDS,
      {.unmappable = true, .taken_back = true}},
     {"2 steps, a lie", 2, COMMANDS, {.cancel = true, .lies = true, .garbage = true}},
+    {"fanned out", 1, FANS, {.cancel = true, .pause = true, .expired = true, .unmappable = true}},
+    {"fanned out, an operator", 1, FANS, {.operators = 1, .unmappable = true}},
+    {"fanned out over three", 1, 1u << TYPE_FAN_THREE, {.cancel = true}},
+    {"fanned out behind the pivot",
+     2,
+     1u << TYPE_PIVOT | FAN_BEHIND,
+     {.pause = true, .operators = 1, .unmappable = true}},
+    {"fanned out, then a step", 2, 0, {.cancel = false}, .saga = "n c0"},
+    {"a step, then fanned out", 2, 0, {.cancel = false}, .saga = "c f0"},
     {"3 steps", 3, COMMANDS, {.cancel = false}},
     {"4 steps, one attempt", 4, COMMANDS, {.folded = true}, .attempts = 1},
+    {"fanned out, everything", 1, FANS, {true, true, 1, true, true, true, true}, .is_long = true},
+    {"fanned out over three, operators",
+     1,
+     1u << TYPE_FAN_THREE,
+     {.cancel = true, .operators = 1},
+     .is_long = true},
+    {"2 steps, fanned out", 2, FANS | COMMANDS | FAN_BEHIND, {.cancel = true}, .is_long = true},
     {"2 steps, two operators", 2, COMMANDS, {.cancel = true, .operators = 2}, .is_long = true},
     {"2 steps, everything but lies", 2, COMMANDS, {true, true, 1, true, true}, .is_long = true},
     {"3 steps of every type, cancels",
@@ -269,6 +290,17 @@ static int report_rows(void)
     return missed;
 }
 
+static void walk_part(const struct part *part, struct totals *totals)
+{
+    static struct plan plan;
+    if (!part->saga) {
+        sagas_each(part->step_count, part->types, walk_saga, totals);
+        return;
+    }
+    saga_make(part->saga, &plan);
+    walk_saga(totals, &plan);
+}
+
 int main(int argc, char **argv)
 {
     struct explorer *explorer = explorer_create();
@@ -290,7 +322,7 @@ int main(int argc, char **argv)
         if ((parts[i].is_long && !is_long) || !strstr(parts[i].name, only))
             continue;
         double start = seconds();
-        sagas_each(parts[i].step_count, parts[i].types, walk_saga, &totals);
+        walk_part(&parts[i], &totals);
         report(parts[i].name, &totals, seconds() - start);
         broken += totals.broken;
         states += totals.states;

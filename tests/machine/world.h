@@ -18,10 +18,12 @@
 
 #include "saga/machine/machine.h"
 
-#define WORLD_STEPS_MAX 4
-#define MOVES_MAX       128
-#define WORLD_NOW       1 /* of every event, and every timer is due by it */
-#define KEY_WORDS       (1 + WORLD_STEPS_MAX / 2)
+#define WORLD_STEPS_MAX        4
+#define WORLD_SLOTS_MAX        6 /* steps and elements */
+#define WORLD_FANNED_STEPS_MAX 2 /* of a saga with a fan-out */
+#define MOVES_MAX              128
+#define WORLD_NOW              1 /* of every event, and every timer is due by it */
+#define KEY_WORDS              (1 + WORLD_SLOTS_MAX / 2)
 
 /* What may happen beside answers, silence, timers and the saga's deadline. */
 struct world_options {
@@ -29,7 +31,7 @@ struct world_options {
     bool pause;      /* once, and resumed */
     int operators;   /* so many times: retry, skip, mark_undone, abandon */
     bool expired;    /* participants may forget */
-    bool unmappable; /* inputs may not be buildable, conditions not hold */
+    bool unmappable; /* inputs may not be buildable, conditions not hold, lists be shorter */
     bool lies;       /* one answer may claim an effect that never was */
     bool garbage;    /* in every world, every event that can be said is tried on the machine */
     bool taken_back; /* a saga that succeeded may be a child's, and its parent wants it undone */
@@ -39,7 +41,7 @@ struct world_options {
 
 enum outcome { OUTCOME_OPEN, OUTCOME_OK, OUTCOME_FENCED };
 
-/* Of one step, at its participant. */
+/* Of one step, or one element of a fan-out, at its participant. */
 struct truth {
     enum outcome action;
     int failed_round; /* rounds up to this one have failed */
@@ -54,7 +56,7 @@ struct truth {
 
 struct world {
     struct instance instance;
-    struct truth truth[WORLD_STEPS_MAX];
+    struct truth truth[WORLD_SLOTS_MAX]; /* by world_slot */
     bool cancelled, has_been_paused, lied;
     bool migrated; /* it goes by world_options.to now */
     int operators_used;
@@ -66,7 +68,7 @@ struct world_key {
 
 struct move {
     struct machine_event event;
-    struct truth truth; /* of event.step after it */
+    struct truth truth; /* of event.step and event.element after it */
     bool is_answer;     /* a definite one */
     bool is_timer;
     bool is_operator;
@@ -74,11 +76,21 @@ struct move {
 };
 
 /* What a worker may report about a command that was just decided; MACHINE_EVENT_COUNT: it was sent.
- */
+ * Without one, the list of a fan-out is as long as it may be. */
 struct refusal {
     enum machine_event_type type;
     int command; /* index in the decision */
+    int count;   /* EVENT_SPREAD */
 };
+
+/* The i-th report that a worker may make of commands[command], from 0 on; false: there are no more.
+ */
+bool world_refusal(const struct plan *plan, const struct machine_decision *decision, int command,
+                   int i, struct refusal *ret_refusal);
+
+/* Where the truth about a step, or an element, is, and its status in a key. A saga with a fan-out
+ * has two steps at most, and its elements come after them. */
+int world_slot(const struct plan *plan, int step, int element);
 
 /* Returns NULL, or what is wrong. `refusal` may be NULL. */
 const char *world_start(const struct plan *plan, struct world *ret_world,

@@ -1,6 +1,8 @@
 /* world_pack.c: a world as a key of a few words, and back; a world and a move for people. */
 #include "tests/machine/world.h"
 
+#include "saga/machine/table.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,6 +42,8 @@ static uint64_t pack_saga(const struct world *world)
     put(&packer, world->lied, 1);
     put(&packer, world->migrated, 1);
     put(&packer, (unsigned)world->operators_used, 2);
+    for (int i = 0; i < WORLD_FANNED_STEPS_MAX; i++)
+        put(&packer, (unsigned)world->instance.steps[i].elements, 2);
     return packer.word;
 }
 
@@ -56,6 +60,8 @@ static void unpack_saga(uint64_t word, struct world *world)
     world->lied = get(&packer, 1);
     world->migrated = get(&packer, 1);
     world->operators_used = (int)get(&packer, 2);
+    for (int i = 0; i < WORLD_FANNED_STEPS_MAX; i++)
+        world->instance.steps[i].elements = (int)get(&packer, 2);
 }
 
 #define STEP_BITS    32
@@ -102,14 +108,26 @@ static void unpack_step(uint64_t word, struct step_status *status, struct truth 
     truth->expired = get(&packer, 1);
 }
 
+/* What is in a slot: a step, or an element of sagas that have some; see world_slot. */
+static struct step_status *slot_status(struct instance *instance, int slot)
+{
+    bool has_elements = instance->steps[0].elements + instance->steps[1].elements > 0;
+    if (slot >= WORLD_FANNED_STEPS_MAX && has_elements)
+        return &instance->elements[slot - WORLD_FANNED_STEPS_MAX];
+    return slot < WORLD_STEPS_MAX ? &instance->steps[slot] : NULL;
+}
+
 /* All the steps that there can be: those that the plan has not are as they were made, which is 0.
  */
 struct world_key world_pack(const struct world *world)
 {
     struct world_key key = {{pack_saga(world)}};
-    for (int i = 0; i < WORLD_STEPS_MAX; i++)
-        key.words[1 + i / 2] |= pack_step(&world->instance.steps[i], &world->truth[i])
-                                << (i % 2 * STEP_BITS);
+    struct instance *instance = (struct instance *)(uintptr_t)&world->instance; /* only read */
+    for (int i = 0; i < WORLD_SLOTS_MAX; i++) {
+        const struct step_status *status = slot_status(instance, i);
+        if (status)
+            key.words[1 + i / 2] |= pack_step(status, &world->truth[i]) << (i % 2 * STEP_BITS);
+    }
     return key;
 }
 
@@ -117,9 +135,11 @@ void world_unpack(const struct world_key *key, struct world *ret_world)
 {
     memset(ret_world, 0, sizeof(*ret_world));
     unpack_saga(key->words[0], ret_world);
-    for (int i = 0; i < WORLD_STEPS_MAX; i++)
-        unpack_step(key->words[1 + i / 2] >> (i % 2 * STEP_BITS), &ret_world->instance.steps[i],
-                    &ret_world->truth[i]);
+    for (int i = 0; i < WORLD_SLOTS_MAX; i++) {
+        struct step_status *status = slot_status(&ret_world->instance, i);
+        if (status)
+            unpack_step(key->words[1 + i / 2] >> (i % 2 * STEP_BITS), status, &ret_world->truth[i]);
+    }
 }
 
 struct world_key world_reorder(const struct world_key *key, const int order[WORLD_STEPS_MAX])
@@ -143,12 +163,17 @@ void world_print(const struct plan *plan, const struct world *world)
            phase ? phase : "", instance->paused ? " paused" : "",
            instance->cancel_requested ? " cancel" : "", instance->deadline_us ? " deadline" : "");
     for (int i = 0; i < plan->step_count; i++) {
-        const struct step_status *status = &instance->steps[i];
-        const struct truth *truth = &world->truth[i];
-        printf("  %s=%s r%d u%d a%d%s (%s%s%s)", plan->steps[i].name,
-               step_state_name(status->state), status->round, status->undo_round, status->attempt,
-               status->due_us ? " timer" : "", outcomes[truth->action],
-               truth->failed_round ? " failed" : "", truth->undone ? " undone" : "");
+        if (instance->steps[i].elements > 0)
+            printf("  %s=%s:", plan->steps[i].name, step_state_name(instance->steps[i].state));
+        for (int j = 0; j < machine_unit_count(instance, i); j++) {
+            struct unit unit = machine_unit(plan, instance, i, j);
+            const struct step_status *status = unit.status;
+            const struct truth *truth = &world->truth[world_slot(plan, i, unit.element)];
+            printf("  %s[%d]=%s r%d u%d a%d%s (%s%s%s)", plan->steps[i].name, unit.element,
+                   step_state_name(status->state), status->round, status->undo_round,
+                   status->attempt, status->due_us ? " timer" : "", outcomes[truth->action],
+                   truth->failed_round ? " failed" : "", truth->undone ? " undone" : "");
+        }
     }
     printf("\n");
 }
@@ -158,7 +183,7 @@ void move_print(const struct plan *plan, const struct move *move)
     const struct machine_event *event = &move->event;
     printf("  %s", machine_event_name(event->type));
     if (event->step >= 0)
-        printf(" %s", plan->steps[event->step].name);
+        printf(" %s[%d]", plan->steps[event->step].name, event->element);
     if (event->type <= EVENT_EXPIRED)
         printf(" to %s r%d a%d%s", saga_operation_name(event->operation), event->round,
                event->attempt, event->empty ? " empty" : "");
