@@ -19,6 +19,7 @@ from latency import bench_latency  # noqa: E402
 from load import KEYS, PAYLOAD_BYTES, WINDOW  # noqa: E402
 from saga import bench_steps  # noqa: E402
 from saga_costs import bench_costs  # noqa: E402
+from saga_scale import bench_history, bench_workers  # noqa: E402
 from saga_timers import bench_timers  # noqa: E402
 from takeover import bench_takeover  # noqa: E402
 from writers import bench_writers  # noqa: E402
@@ -33,8 +34,10 @@ PARTS = {
     "steps": bench_steps,
     "costs": bench_costs,
     "timers": bench_timers,
+    "history": bench_history,
+    "workers": bench_workers,
 }
-GROUPS = {"relay": ("drain", "latency", "idle", "takeover", "backlog"), "saga": ("steps", "costs", "timers")}
+GROUPS = {"relay": ("drain", "latency", "idle", "takeover", "backlog"), "saga": ("steps", "costs", "timers", "history", "workers")}
 
 # Loaded, and idle until a database of the bench turns it on.
 POSTGRESQL_CONF = """
@@ -52,6 +55,7 @@ def parse():
     parser.add_argument("--seconds", type=int, default=10, help="of steady load")
     parser.add_argument("--sagas", type=int, default=5000)
     parser.add_argument("--live", type=int, default=20000, help="sagas that wait while timers are measured; the goal is about 100000")
+    parser.add_argument("--ended", type=int, default=200000, help="sagas that have ended, for the part history; the goal is about 1000000")
     options = parser.parse_args()
     wanted = {part for name in options.what or PARTS for part in GROUPS.get(name, (name,))}
     options.parts = [part for part in PARTS if part in wanted]

@@ -26,7 +26,7 @@ select * from saga.publish('three');
 START = """
 do $$ begin
     for n in 1 .. {count} loop
-        perform saga.start('three', jsonb_build_object('n', n));
+        perform saga.start('three', jsonb_build_object('n', n % {accounts}));
         commit;
     end loop;
 end $$
@@ -58,9 +58,9 @@ def wait_ended(cursor, limit_s=300, every_s=0.05):
     return looks[0]
 
 
-def run_three(cursor, count):
-    """Starts so many and waits for all; how often it looked."""
-    cursor.execute(START.format(count=count))
+def run_three(cursor, count, accounts=1000000000):
+    """Starts so many, about so many accounts, and waits for all; how often it looked."""
+    cursor.execute(START.format(count=count, accounts=accounts))
     return wait_ended(cursor)
 
 
