@@ -18,6 +18,8 @@ const char *forecast_in_flight(const struct running *running, int step)
 {
     const struct plan_step *planned = &running->plan->steps[step];
     enum step_state state = running->instance.steps[step].state;
+    if (state == STEP_PARKED && planned->via == VIA_LOCK)
+        return "waits for its lock";
     if (state == STEP_PARKED)
         return planned->via == VIA_TIMER ? "its time runs" : "waits for its signal";
     if (state == STEP_FAILED && planned->kind == KIND_RETRIABLE)

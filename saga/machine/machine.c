@@ -203,7 +203,7 @@ bool saga_state_ended(enum saga_state state)
 
 bool step_waits(const struct plan_step *step)
 {
-    return step->via == VIA_TIMER || step->via == VIA_SIGNAL;
+    return step->via == VIA_TIMER || step->via == VIA_SIGNAL || step->via == VIA_LOCK;
 }
 
 bool command_asks_condition(const struct plan *plan, const struct machine_command *command)
@@ -211,8 +211,8 @@ bool command_asks_condition(const struct plan *plan, const struct machine_comman
     const struct plan_step *step = &plan->steps[command->step];
     if (step_fans_out(step) && !command_asks_list(command))
         return false;
-    return step->has_condition && command->operation == OPERATION_ACTION && command->round <= 1 &&
-           command->attempt <= 1;
+    return (step->has_condition || step->via == VIA_LOCK) &&
+           command->operation == OPERATION_ACTION && command->round <= 1 && command->attempt <= 1;
 }
 
 /* What a message or an intent means for the step that it names. */
@@ -257,6 +257,8 @@ static enum step_event step_event_of(const struct machine_event *event)
         return ON_CONDITION_FALSE;
     case EVENT_SPREAD:
         return ON_SPREAD;
+    case EVENT_DENIED:
+        return ON_DENIED;
     case EVENT_RETRY:
         return ON_RETRY;
     case EVENT_SKIP:
@@ -265,6 +267,8 @@ static enum step_event step_event_of(const struct machine_event *event)
         return ON_MARK_UNDONE;
     case EVENT_SIGNAL:
         return ON_SIGNAL;
+    case EVENT_GRANT:
+        return ON_GRANT;
     case EVENT_DEADLINE:
     case EVENT_CANCEL:
     case EVENT_PAUSE:

@@ -23,6 +23,12 @@
  * step is: it has a status of its own, moves by the same rows, and its commands and answers name
  * it. The step's own state says in one word how its elements stand; nothing moves by it.
  *
+ * A step may be a lock (VIA_LOCK). Parking it lists a command, of round and attempt 0, for which
+ * nothing is sent: whoever keeps the locks carries it out before any other event of this saga, and
+ * reports EVENT_GRANT (it has the lock), EVENT_DENIED (waiting would have no end: a deadlock), or
+ * nothing: then it stands in the queue, and EVENT_GRANT comes when its turn has come. Who leaves
+ * PARKED otherwise is to be taken out of the queue.
+ *
  * Time is the database's clock in microseconds since 1970, given with each event. Randomness is
  * `event.seed`: the same instance, event and seed give the same decision. */
 #ifndef SAGAPOST_MACHINE_H
@@ -65,7 +71,7 @@ enum step_state {
     STEP_READY, /* may be sent, but the saga is held (paused) */
     STEP_SENT,
     STEP_RETRY_WAIT,
-    STEP_PARKED,  /* timer or signal */
+    STEP_PARKED,  /* timer, signal or lock */
     STEP_PROBING, /* out of attempts or aborting: its participant is asked what became of it */
     STEP_UNKNOWN, /* out of attempts without a definite answer */
     STEP_SUCCEEDED,
@@ -82,7 +88,7 @@ enum step_state {
 };
 
 enum step_kind { KIND_COMPENSABLE, KIND_READ_ONLY, KIND_PIVOT, KIND_RETRIABLE };
-enum step_via { VIA_COMMAND, VIA_TIMER, VIA_SIGNAL, VIA_SAGA };
+enum step_via { VIA_COMMAND, VIA_TIMER, VIA_SIGNAL, VIA_SAGA, VIA_LOCK };
 enum saga_operation { OPERATION_ACTION, OPERATION_UNDO, OPERATION_PROBE };
 
 struct retry_policy {
@@ -101,10 +107,11 @@ struct plan_step {
     uint64_t after;     /* bit i: step i comes directly before */
     uint64_t ancestors; /* closure of after */
     uint64_t descendants;
-    int64_t timeout_us; /* of an answer; a timer's length; a signal's patience (0: for ever) */
+    int64_t timeout_us; /* of an answer; a timer's length; patience with a signal or a lock
+                           (0: for ever) */
     struct retry_policy retry, undo_retry;
     bool undo_on_fail;
-    bool skip_on_timeout; /* of a signal: it goes on without; else it fails */
+    bool skip_on_timeout; /* of a signal or a lock: it goes on without; else it fails */
     bool has_input, has_undo_input;
     bool has_condition;   /* run_if or skip_if: see command_asks_condition */
     int elements_max;     /* of a fan-out; 0: it is none */
@@ -164,6 +171,7 @@ enum machine_event_type {
     EVENT_UNMAPPABLE,      /* its input cannot be built; reason says which path found nothing */
     EVENT_CONDITION_FALSE, /* its run_if or skip_if says no: nothing was sent, it is skipped */
     EVENT_SPREAD,          /* its list has `count` elements */
+    EVENT_DENIED,          /* of a lock: to wait for it would be a deadlock; reason says of whom */
     /* intents */
     EVENT_CANCEL,
     EVENT_PAUSE,
@@ -173,6 +181,7 @@ enum machine_event_type {
     EVENT_MARK_UNDONE,
     EVENT_ABANDON,
     EVENT_SIGNAL,
+    EVENT_GRANT,     /* of a lock: the saga has it */
     EVENT_TAKE_BACK, /* of a child saga that has succeeded: its parent's step is undone */
     EVENT_MIGRATE,   /* it goes on by another version: see migrate.h */
     MACHINE_EVENT_COUNT
@@ -251,7 +260,7 @@ int64_t machine_wake_us(const struct plan *plan, const struct instance *instance
 
 bool saga_state_ended(enum saga_state state);
 
-/* A timer or a signal: nothing is ever sent for it. */
+/* A timer, a signal or a lock: nothing is ever sent for it. */
 bool step_waits(const struct plan_step *step);
 
 /* A fan-out: its commands name an element. */
@@ -265,7 +274,8 @@ bool command_asks_list(const struct machine_command *command);
 const struct step_status *machine_status(const struct plan *plan, const struct instance *instance,
                                          int step, int element);
 
-/* True: whether this command is to be sent is for its step's condition to say. */
+/* True: whether this command is to be sent is for its step's condition to say; or it asks for a
+ * lock. What comes of it is told before any other event of the saga. */
 bool command_asks_condition(const struct plan *plan, const struct machine_command *command);
 
 /* The invariants. NULL, or what is broken (constant). */

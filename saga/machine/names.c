@@ -56,10 +56,8 @@ static const char *const kind_names[] = {
 };
 
 static const char *const via_names[] = {
-    [VIA_COMMAND] = "command",
-    [VIA_TIMER] = "timer",
-    [VIA_SIGNAL] = "signal",
-    [VIA_SAGA] = "saga",
+    [VIA_COMMAND] = "command", [VIA_TIMER] = "timer", [VIA_SIGNAL] = "signal",
+    [VIA_SAGA] = "saga",       [VIA_LOCK] = "lock",
 };
 
 static const char *const event_names[MACHINE_EVENT_COUNT] = {
@@ -76,6 +74,7 @@ static const char *const event_names[MACHINE_EVENT_COUNT] = {
     [EVENT_UNMAPPABLE] = "unmappable",
     [EVENT_CONDITION_FALSE] = "condition_false",
     [EVENT_SPREAD] = "spread",
+    [EVENT_DENIED] = "denied",
     [EVENT_CANCEL] = "cancel",
     [EVENT_PAUSE] = "pause",
     [EVENT_RESUME] = "resume",
@@ -84,6 +83,7 @@ static const char *const event_names[MACHINE_EVENT_COUNT] = {
     [EVENT_MARK_UNDONE] = "mark_undone",
     [EVENT_ABANDON] = "abandon",
     [EVENT_SIGNAL] = "signal",
+    [EVENT_GRANT] = "grant",
     [EVENT_TAKE_BACK] = "take_back",
     [EVENT_MIGRATE] = "migrate",
 };
@@ -105,10 +105,12 @@ static const char *const step_event_names[STEP_EVENT_COUNT] = {
     [ON_UNDO_UNMAPPABLE] = "undo unmappable",
     [ON_CONDITION_FALSE] = "condition false",
     [ON_SPREAD] = "spread",
+    [ON_DENIED] = "denied",
     [ON_RETRY] = "retry",
     [ON_SKIP] = "skip",
     [ON_MARK_UNDONE] = "mark undone",
     [ON_SIGNAL] = "signal",
+    [ON_GRANT] = "grant",
     [ON_RUN] = "run",
     [ON_RELEASE] = "release",
     [ON_ABORT] = "abort",

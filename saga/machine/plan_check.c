@@ -117,10 +117,15 @@ static int check_step(const struct plan *plan, int index, struct error *error)
         return refuse(error, step, "a child saga has no action, no undo and an effect");
     if (step->undo_on_fail && step->kind != KIND_COMPENSABLE)
         return refuse(error, step, "undo_on_fail is for compensable steps");
-    if (step->via != VIA_SIGNAL && step->timeout_us <= 0)
+    bool may_wait_for_ever = step->via == VIA_SIGNAL || step->via == VIA_LOCK;
+    if (!may_wait_for_ever && step->timeout_us <= 0)
         return refuse(error, step, "it has no timeout");
-    if (step->skip_on_timeout && (step->via != VIA_SIGNAL || step->timeout_us == 0))
-        return refuse(error, step, "on_timeout is for a signal that has a timeout");
+    if (step->skip_on_timeout && (!may_wait_for_ever || step->timeout_us == 0))
+        return refuse(error, step, "on_timeout is for a signal or a lock that has a timeout");
+    if (step->via == VIA_LOCK && !step->has_input)
+        return refuse(error, step, "its input does not name its lock");
+    if (step->via == VIA_LOCK && step->kind == KIND_RETRIABLE)
+        return refuse(error, step, "a lock may be denied: it stands before the pivot (rule 3)");
     if (step->via == VIA_SIGNAL && step->kind == KIND_RETRIABLE && step->timeout_us != 0 &&
         !step->skip_on_timeout)
         return refuse(error, step, "behind the pivot a signal may not time out (rule 3)");

@@ -63,9 +63,19 @@ static bool is_signal(const struct context *context)
     return plan_step(context)->via == VIA_SIGNAL;
 }
 
+static bool is_lock(const struct context *context)
+{
+    return plan_step(context)->via == VIA_LOCK;
+}
+
 static bool goes_on_without(const struct context *context)
 {
     return plan_step(context)->skip_on_timeout;
+}
+
+static bool lock_goes_on_without(const struct context *context)
+{
+    return is_lock(context) && goes_on_without(context);
 }
 
 static bool is_child(const struct context *context)
@@ -249,8 +259,8 @@ static void park(struct context *context)
 {
     if (is_timer(context) || plan_step(context)->timeout_us > 0)
         arm(context, plan_step(context)->timeout_us);
-    if (plan_step(context)->has_condition)
-        command(context, OPERATION_ACTION, 0); /* never sent: it asks for the condition */
+    if (plan_step(context)->has_condition || is_lock(context))
+        command(context, OPERATION_ACTION, 0); /* never sent: it asks for condition or lock */
 }
 
 /* Sent to nobody: who carries out commands says how long the list is. */
@@ -427,6 +437,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(WAITING), E(RUN), is_timer,  park, STEP_PARKED, "all before it have passed; its time runs"),
     ROW(S(WAITING), E(RUN), is_signal, park, STEP_PARKED, "all before it have passed; it waits for its signal"),
     ROW(S(WAITING), E(RUN), held,      NULL, STEP_READY,  "all before it have passed, but the saga is held"),
+    ROW(S(WAITING), E(RUN), is_lock,   park, STEP_PARKED, "all before it have passed; it asks for its lock"),
     ROW(S(WAITING), E(RUN), ALWAYS,    send, STEP_SENT,   "all before it have passed"),
     ROW(NOT(S(WAITING)), E(RUN), ALWAYS, ignore, STATE_KEEP, NO_RULE),
     ROW(S(PARKED),  E(SPREAD), list_is_empty, NULL,   STEP_SUCCEEDED, "its list is empty"),
@@ -479,8 +490,14 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(SKIPPED),         E(DUE),     fence_attempts_left, ask,         STATE_KEEP,   "skipped; its fence is sent again"),
     ROW(S(SKIPPED),         E(DUE),     ALWAYS,              stop_asking, STATE_KEEP,   "skipped; nobody confirms its fence: the operator's word stands"),
 
-    /* Timers and signals. */
+    /* Timers, signals and locks. */
     ROW(S(PARKED),    E(DUE),    is_timer,  NULL,   STEP_SUCCEEDED, "its time has come"),
+    ROW(S(PARKED),    E(GRANT),  is_lock,   NULL,   STEP_SUCCEEDED, "it has its lock"),
+    ROW(S(PARKED),    E(DUE) | E(DENIED), lock_goes_on_without, NULL, STEP_SKIPPED, "it does not get its lock: it goes on without"),
+    ROW(S(PARKED),    E(DUE),    is_lock,   NULL,   STEP_FAILED,    "it did not get its lock in time"),
+    ROW(S(PARKED),    E(DENIED), is_lock,   NULL,   STEP_FAILED,    "to wait for its lock would have no end"),
+    ROW(ANY,          E(GRANT),  ALWAYS,    refuse, STATE_KEEP,     "it does not wait for a lock"),
+    ROW(ANY,          E(DENIED), ALWAYS,    ignore, STATE_KEEP,     "it does not wait for a lock"),
     ROW(S(PARKED),    E(DUE),    goes_on_without, NULL, STEP_SKIPPED, "its signal did not come in time: it goes on without"),
     ROW(S(PARKED),    E(DUE),    ALWAYS,    NULL,   STEP_FAILED,    "its signal did not come in time"),
     ROW(S(PARKED),    E(SIGNAL), is_signal, NULL,   STEP_SUCCEEDED, "its signal came"),
@@ -497,6 +514,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(PARKED),    E(UNMAPPABLE),      fans_out,      NULL,   STEP_FAILED,     "its list cannot be read; nothing was sent"),
     ROW(S(SENT),      E(CONDITION_FALSE), first_command, unsend, STEP_SKIPPED,    "its condition does not hold"),
     ROW(S(PARKED),    E(CONDITION_FALSE), ALWAYS,        NULL,   STEP_SKIPPED,    "its condition does not hold"),
+    ROW(S(PARKED),    E(UNMAPPABLE),      is_lock,       NULL,   STEP_FAILED,     "the name of its lock cannot be built"),
     ROW(S(UNDO_SENT), E(UNDO_UNMAPPABLE), ALWAYS,        NULL,   STEP_UNDO_STUCK, "the input of its undo cannot be built"),
     ROW(ANY, E(UNMAPPABLE) | E(CONDITION_FALSE) | E(UNDO_UNMAPPABLE),
                                           ALWAYS,        ignore, STATE_KEEP,      "that command is no longer wanted"),
@@ -535,6 +553,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(ANY,                E(DUE),  ALWAYS,             ignore, STATE_KEEP,    "it has no timer: machine.c has dropped it"),
 
     /* The saga is no longer held. */
+    ROW(S(READY),      E(RELEASE), is_lock, park,       STEP_PARKED,    "the saga goes on; it asks for its lock"),
     ROW(S(READY),      E(RELEASE), ALWAYS, send,        STEP_SENT,      "the saga goes on"),
     ROW(S(UNDO_READY), E(RELEASE), ALWAYS, send_undo,   STEP_UNDO_SENT, "the saga goes on"),
     ROW(S(PROBING),    E(RELEASE), ALWAYS, probe_again, STATE_KEEP,     "the saga goes on; its participant is asked"),

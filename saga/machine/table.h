@@ -40,11 +40,13 @@ enum step_event {
     ON_UNDO_UNMAPPABLE,
     ON_CONDITION_FALSE,
     ON_SPREAD,
+    ON_DENIED, /* of a lock: waiting would have no end */
     /* intents */
     ON_RETRY,
     ON_SKIP,
     ON_MARK_UNDONE,
     ON_SIGNAL,
+    ON_GRANT, /* of a lock */
     /* from the saga: the rules of settle.c and the actions of saga_table.c */
     ON_RUN,        /* all before it have passed */
     ON_RELEASE,    /* the saga is no longer held */
@@ -99,7 +101,7 @@ struct facts {
     uint64_t all;
     uint64_t passed;     /* satisfies `after` */
     uint64_t moving;     /* will change by an answer or a timer */
-    uint64_t parked;     /* waits for a timer or a signal */
+    uint64_t parked;     /* waits for a timer, a signal or a lock */
     uint64_t unsettled;  /* may have taken effect or may still take it; nobody knows yet */
     uint64_t unknown;    /* of those: where nobody asks any more */
     uint64_t effect;     /* took effect and is to be undone when the saga aborts */

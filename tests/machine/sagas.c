@@ -10,7 +10,7 @@
 
 #define BIT(i) (UINT64_C(1) << (i))
 
-static const char letters[TYPE_COUNT + 1] = "crptwsukzfghnx";
+static const char letters[TYPE_COUNT + 1] = "crptwsukzlmfghnx";
 static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
 
 static const struct retry_policy few = {
@@ -28,6 +28,8 @@ static void make_step(struct plan_step *step, const char *name, enum step_type t
         [TYPE_UNDO_ON_FAIL] = KIND_COMPENSABLE,
         [TYPE_CHILD] = KIND_COMPENSABLE,
         [TYPE_PATIENT] = KIND_READ_ONLY,
+        [TYPE_LOCK] = KIND_READ_ONLY,
+        [TYPE_PATIENT_LOCK] = KIND_READ_ONLY,
         [TYPE_FAN] = KIND_COMPENSABLE,
         [TYPE_FAN_RETRIABLE] = KIND_RETRIABLE,
         [TYPE_FAN_READ] = KIND_READ_ONLY,
@@ -35,10 +37,8 @@ static void make_step(struct plan_step *step, const char *name, enum step_type t
         [TYPE_FAN_THREE] = KIND_COMPENSABLE,
     };
     static const enum step_via vias[TYPE_COUNT] = {
-        [TYPE_TIMER] = VIA_TIMER,
-        [TYPE_SIGNAL] = VIA_SIGNAL,
-        [TYPE_PATIENT] = VIA_SIGNAL,
-        [TYPE_CHILD] = VIA_SAGA,
+        [TYPE_TIMER] = VIA_TIMER, [TYPE_SIGNAL] = VIA_SIGNAL, [TYPE_PATIENT] = VIA_SIGNAL,
+        [TYPE_CHILD] = VIA_SAGA,  [TYPE_LOCK] = VIA_LOCK,     [TYPE_PATIENT_LOCK] = VIA_LOCK,
     };
     bool is_child = type == TYPE_CHILD;
     *step = (struct plan_step){
@@ -48,7 +48,8 @@ static void make_step(struct plan_step *step, const char *name, enum step_type t
         .participant = is_child ? NULL : "test",
         .kind = kinds[type],
         .via = vias[type],
-        .skip_on_timeout = type == TYPE_PATIENT,
+        .skip_on_timeout = type == TYPE_PATIENT || type == TYPE_PATIENT_LOCK,
+        .has_input = vias[type] == VIA_LOCK,
         .after = after,
         .timeout_us = 1000,
         .retry = few,
@@ -85,6 +86,8 @@ static bool make_plan(int count, const enum step_type *types, const uint64_t *af
 
 static enum step_type type_of(const struct plan_step *step)
 {
+    if (step->via == VIA_LOCK)
+        return step->skip_on_timeout ? TYPE_PATIENT_LOCK : TYPE_LOCK;
     if (step->skip_on_timeout)
         return TYPE_PATIENT;
     if (step->via == VIA_SAGA && step->kind == KIND_COMPENSABLE)

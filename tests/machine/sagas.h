@@ -19,6 +19,8 @@ enum step_type {
     TYPE_UNDO_ON_FAIL, /* compensable, and undone also when it failed */
     TYPE_CHILD,        /* a child saga, compensable */
     TYPE_PATIENT,      /* a signal that is skipped when it does not come in time */
+    TYPE_LOCK,
+    TYPE_PATIENT_LOCK, /* a lock that is done without when it cannot be had */
     TYPE_FAN,          /* compensable, fanned out over two elements */
     TYPE_FAN_RETRIABLE,
     TYPE_FAN_READ,

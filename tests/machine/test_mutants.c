@@ -367,6 +367,26 @@ static void a_list_is_read_and_forgotten(void)
     step_row(STEP_PARKED, ON_SPREAD, "its list is known")->action = nothing;
 }
 
+static void a_denied_lock_is_held(void)
+{
+    step_row(STEP_PARKED, ON_DENIED, "to wait for its lock")->next = STEP_SUCCEEDED;
+}
+
+static void a_lock_in_vain_is_held(void)
+{
+    step_row(STEP_PARKED, ON_DUE, "it does not get its lock: it")->next = STEP_SUCCEEDED;
+}
+
+static void a_lock_is_not_asked_for(void)
+{
+    step_row(STEP_WAITING, ON_RUN, "all before it have passed; it asks")->action = nothing;
+}
+
+static void a_lock_that_was_held_back_is_not_asked_for(void)
+{
+    step_row(STEP_READY, ON_RELEASE, "the saga goes on; it asks")->action = nothing;
+}
+
 struct mutant {
     const char *name;
     void (*mutate)(void);
@@ -417,6 +437,10 @@ static const struct mutant mutants[] = {
     MUTANT(an_empty_list_is_not_done),
     MUTANT(a_list_that_is_too_long_is_taken),
     MUTANT(a_list_is_read_and_forgotten),
+    MUTANT(a_denied_lock_is_held),
+    MUTANT(a_lock_in_vain_is_held),
+    MUTANT(a_lock_is_not_asked_for),
+    MUTANT(a_lock_that_was_held_back_is_not_asked_for),
 };
 
 /* What the walk is given: small, and with every kind of trouble. */
@@ -440,6 +464,9 @@ static const struct {
     {"c c0", {.taken_back = true}},
     {"f", {.cancel = true, .unmappable = true}},
     {"n", {.cancel = true}},
+    {"c l0 c1", {.unmappable = true}},
+    {"m p0", {.unmappable = true}},
+    {"c l0", {.cancel = true, .pause = true}},
 };
 
 static const char *walk_all(struct explorer *explorer)

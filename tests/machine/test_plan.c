@@ -178,7 +178,10 @@ static void what_is_wrong_in_the_graph_is_named(void **state)
     refused(PLAN(WAIT("call", "signal", "[]", "5, \"on_timeout\": \"explode\"")),
             "there is no on_timeout \"explode\"");
     refused(PLAN(WAIT("call", "signal", "[]", "null, \"on_timeout\": \"skip\"")),
-            "on_timeout is for a signal that has a timeout");
+            "on_timeout is for a signal or a lock that has a timeout");
+    refused(PLAN(WAIT("hold", "lock", "[]", "5")), "its input does not name its lock");
+    refused(PLAN(RESERVE ", " CAPTURE ", " WAIT("hold", "lock", "[1]", "5, \"input\": {}")),
+            "it stands before the pivot (rule 3)");
     refused(PLAN(CHILD("\"shop.do\"", "compensable")), "a child saga has no action, no undo");
     refused(PLAN(CHILD("null", "read_only")), "a child saga has no action, no undo");
     refused(PLAN(CHILD("null", "retriable")), "there is no pivot (rule 4)");

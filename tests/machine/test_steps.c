@@ -95,6 +95,90 @@ static void a_child_saga_that_fails_aborts_its_parent(void **state)
     expect("COMPENSATING", "UNDO_SENT FAILED CANCELLED");
 }
 
+static void a_lock_is_asked_for_and_granted(void **state)
+{
+    (void)state;
+    start("c l0 c1");
+    ok('a');
+    expect("RUNNING", "SUCCEEDED PARKED WAITING");
+    expect_sent("action b r0"); /* for the worker: ask for the lock */
+    assert_true(command_asks_condition(&fixture.plan, &fixture.decision.commands[0]));
+    assert_int_equal(intent(EVENT_GRANT, 'b'), VERDICT_APPLIED);
+    expect("RUNNING", "SUCCEEDED SUCCEEDED SENT");
+    expect_because("it has its lock");
+    assert_int_equal(step('b')->due_us, 0);
+    assert_int_equal(intent(EVENT_GRANT, 'b'), VERDICT_REFUSED);
+}
+
+static void a_lock_that_does_not_come_in_time_fails_its_step(void **state)
+{
+    (void)state;
+    start("c l0");
+    ok('a');
+    due('b');
+    expect("COMPENSATING", "UNDO_SENT FAILED");
+    expect_reason("b: it did not get its lock in time");
+    assert_int_equal(intent(EVENT_GRANT, 'b'), VERDICT_REFUSED);
+}
+
+static void a_deadlock_fails_the_step_that_would_close_it(void **state)
+{
+    (void)state;
+    start("c l0");
+    ok('a');
+    apply((struct machine_event){.type = EVENT_DENIED, .step = 1, .reason = "deadlock: ..."});
+    expect("COMPENSATING", "UNDO_SENT FAILED");
+    expect_reason("b: deadlock: ...");
+    assert_int_equal(apply((struct machine_event){.type = EVENT_DENIED, .step = 0}),
+                     VERDICT_IGNORED);
+}
+
+static void a_saga_goes_on_without_a_lock_that_it_cannot_have(void **state)
+{
+    (void)state;
+    start("m c0");
+    due('a');
+    expect("RUNNING", "SKIPPED SENT");
+    start("m c0");
+    apply((struct machine_event){.type = EVENT_DENIED, .step = 0});
+    expect("RUNNING", "SKIPPED SENT");
+    expect_because("it does not get its lock: it goes on without");
+}
+
+static void a_paused_saga_asks_for_no_lock(void **state)
+{
+    (void)state;
+    start("c l0");
+    intent(EVENT_PAUSE, '-');
+    ok('a');
+    expect("RUNNING", "SUCCEEDED READY");
+    expect_sent("");
+    intent(EVENT_RESUME, '-');
+    expect("RUNNING", "SUCCEEDED PARKED");
+    expect_sent("action b r0");
+}
+
+static void an_operator_skips_a_lock_and_a_cancel_ends_the_wait(void **state)
+{
+    (void)state;
+    start("l c0");
+    assert_int_equal(intent(EVENT_SKIP, 'a'), VERDICT_APPLIED);
+    expect("RUNNING", "SKIPPED SENT");
+    start("l c0");
+    assert_int_equal(intent(EVENT_CANCEL, '-'), VERDICT_APPLIED);
+    expect("COMPENSATED", "CANCELLED CANCELLED");
+}
+
+static void a_lock_without_a_name_fails(void **state)
+{
+    (void)state;
+    start("c l0");
+    ok('a');
+    apply((struct machine_event){.type = EVENT_UNMAPPABLE, .step = 1, .reason = "no path"});
+    expect("COMPENSATING", "UNDO_SENT FAILED");
+    expect_reason("b: no path");
+}
+
 static void a_wait_whose_condition_is_false_is_skipped(void **state)
 {
     (void)state;
@@ -242,6 +326,13 @@ int main(void)
         cmocka_unit_test(a_signal_that_does_not_come_in_time_fails_its_step),
         cmocka_unit_test(a_saga_goes_on_without_a_signal_that_does_not_come),
         cmocka_unit_test(a_signal_behind_the_pivot_waits_for_ever),
+        cmocka_unit_test(a_lock_is_asked_for_and_granted),
+        cmocka_unit_test(a_lock_that_does_not_come_in_time_fails_its_step),
+        cmocka_unit_test(a_deadlock_fails_the_step_that_would_close_it),
+        cmocka_unit_test(a_saga_goes_on_without_a_lock_that_it_cannot_have),
+        cmocka_unit_test(a_paused_saga_asks_for_no_lock),
+        cmocka_unit_test(an_operator_skips_a_lock_and_a_cancel_ends_the_wait),
+        cmocka_unit_test(a_lock_without_a_name_fails),
         cmocka_unit_test(a_child_saga_is_waited_for),
         cmocka_unit_test(a_child_saga_that_fails_aborts_its_parent),
         cmocka_unit_test(a_wait_whose_condition_is_false_is_skipped),

@@ -138,7 +138,7 @@ static void names_are_read_back(void **state)
         const char *name = step_kind_name((enum step_kind)i);
         assert_int_equal(step_kind_parse(name, strlen(name)), i);
     }
-    for (int i = 0; i <= VIA_SAGA; i++) {
+    for (int i = 0; i <= VIA_LOCK; i++) {
         const char *name = step_via_name((enum step_via)i);
         assert_int_equal(step_via_parse(name, strlen(name)), i);
     }

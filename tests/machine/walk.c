@@ -6,9 +6,9 @@
  *
  * Without --saga all of them, or the parts whose name contains TEXT; letters are the kinds (c
  * compensable, r read-only, p pivot, t retriable, w timer, s signal, z signal that it goes on
- * without, k child saga, u compensable with undo_on_fail, f g h compensable, retriable, read-only
- * fanned out over two elements, n over two of which one is in flight at a time, x over three),
- * digits the steps it comes after. Prints the states visited. */
+ * without, l lock, m lock that it goes on without, k child saga, u compensable with undo_on_fail, f
+ * g h compensable, retriable, read-only fanned out over two elements, n over two of which one is in
+ * flight at a time, x over three), digits the steps it comes after. Prints the states visited. */
 #include "tests/machine/explore.h"
 #include "tests/machine/sagas.h"
 
@@ -24,7 +24,8 @@
 #define PATIENT     (1u << TYPE_PATIENT)
 #define CHILD       (1u << TYPE_CHILD)
 #define ALL_TYPES   ((1u << TYPE_FAN) - 1) /* but for fan-outs */
-#define USUAL_TYPES (ALL_TYPES & ~(PATIENT | CHILD))
+#define LOCKS       (1u << TYPE_LOCK | 1u << TYPE_PATIENT_LOCK)
+#define USUAL_TYPES (ALL_TYPES & ~(PATIENT | CHILD | LOCKS))
 #define FAN         (1u << TYPE_FAN)
 #define FAN_BEHIND  (1u << TYPE_FAN_RETRIABLE)
 #define FANS        (FAN | 1u << TYPE_FAN_READ | 1u << TYPE_FAN_NARROW)
@@ -55,6 +56,10 @@ static const struct part parts[] = {
      2,
      PATIENT | PIVOT_ON | 1u << TYPE_COMPENSABLE,
      {.cancel = true, .pause = true, .unmappable = true}},
+    {"2 steps, locks",
+     2,
+     LOCKS | PIVOT_ON | 1u << TYPE_COMPENSABLE,
+     {.cancel = true, .pause = true, .operators = 1, .unmappable = true}},
     {"2 steps, child sagas",
      2,
      CHILD | PIVOT_ON | 1u << TYPE_COMPENSABLE,

@@ -62,7 +62,9 @@ static const char *check_action(const struct plan *plan, const struct world *wor
     for (struct matter other = NO_MATTER; next_matter(plan, world, &other);) {
         enum step_state state = other.unit.status->state;
         bool before = (plan->steps[step].after & BIT(other.unit.index)) != 0;
-        bool done = is_sent(&other.unit) ? was_done(other.truth) : state == STEP_SUCCEEDED;
+        bool done = is_sent(&other.unit) || other.unit.step->via == VIA_LOCK
+                        ? was_done(other.truth)
+                        : state == STEP_SUCCEEDED;
         if (other.truth->undo_sent_round > 0)
             return "an action after an undo";
         if (before && state != STEP_SKIPPED && !done)
@@ -171,11 +173,24 @@ static const char *check_room(const struct plan *plan, const struct world *world
     return NULL;
 }
 
+/* Who waits for a lock has asked for it. */
+static const char *check_locks(const struct plan *plan, const struct world *world)
+{
+    for (int i = 0; i < plan->step_count; i++) {
+        if (plan->steps[i].via == VIA_LOCK && world->instance.steps[i].state == STEP_PARKED &&
+            !world->truth[world_slot(plan, i, 0)].probe_sent)
+            return "a lock is waited for, and nobody has asked for it";
+    }
+    return NULL;
+}
+
 static const char *check_state(const struct plan *plan, const struct world *world)
 {
     const char *broken = machine_check(plan, &world->instance);
     if (!broken)
         broken = check_room(plan, world);
+    if (!broken)
+        broken = check_locks(plan, world);
     if (!broken && world->instance.phase == PHASE_PROTOCOL && !may_contradict(world))
         broken = "a protocol violation where nobody lied";
     if (!broken && saga_state_ended(world->instance.state) && !world->lied)
@@ -209,6 +224,8 @@ static const char *send(const struct plan *plan, struct world *world,
         if (step_waits(&plan->steps[command->step])) { /* sends nothing */
             if (!command_asks_condition(plan, command))
                 broken = "a command for a step that waits";
+            if (plan->steps[command->step].via == VIA_LOCK)
+                world->truth[world_slot(plan, command->step, 0)].probe_sent = true;
             continue;
         }
         if (command_asks_list(command)) {
@@ -235,13 +252,20 @@ bool world_refusal(const struct plan *plan, const struct machine_decision *decis
 {
     const struct machine_command *about = &decision->commands[command];
     const struct plan_step *step = &plan->steps[about->step];
-    bool has_input = !step_waits(step) && about->operation != OPERATION_PROBE;
+    bool is_lock = step->via == VIA_LOCK;
+    bool has_input = (is_lock || !step_waits(step)) && about->operation != OPERATION_PROBE;
     bool asks = command_asks_condition(plan, about);
     *ret_refusal = (struct refusal){EVENT_UNMAPPABLE, command, 0};
     if (has_input && i-- == 0)
         return true;
     ret_refusal->type = EVENT_CONDITION_FALSE;
     if (asks && i-- == 0)
+        return true;
+    ret_refusal->type = EVENT_DENIED;
+    if (is_lock && i-- == 0)
+        return true;
+    ret_refusal->type = EVENT_GRANT;
+    if (is_lock && i-- == 0)
         return true;
     ret_refusal->type = EVENT_SPREAD;
     ret_refusal->count = i < step->elements_max ? i : i + 1; /* shorter, or longer than it may be */
@@ -278,6 +302,8 @@ static const char *report(const struct plan *plan, struct world *world,
                                         .attempt = command->attempt,
                                         .count = count,
                                         .now_us = WORLD_NOW};
+    if (type == EVENT_GRANT)
+        world->truth[world_slot(plan, command->step, 0)].action = OUTCOME_OK;
     machine_apply(plan, &world->instance, &event, &decision);
     forget_time(&world->instance);
     const char *broken = carry_out(plan, world, &decision, NULL, false);

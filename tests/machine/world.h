@@ -49,8 +49,8 @@ struct truth {
     bool undone;
     int undo_failed_round;
     int undo_sent_round;
-    bool probe_sent;
-    bool by_hand; /* an operator said that it is undone */
+    bool probe_sent; /* of a lock: it was asked for */
+    bool by_hand;    /* an operator said that it is undone */
     bool expired;
 };
 

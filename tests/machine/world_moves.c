@@ -171,6 +171,11 @@ static void add_unit_moves(struct mover *mover, const struct matter *matter,
         add(mover, EVENT_DUE, step, element)->is_timer = true;
     if (matter->unit.step->via == VIA_SIGNAL)
         add(mover, EVENT_SIGNAL, step, element)->is_answer = status->state == STEP_PARKED;
+    if (matter->unit.step->via == VIA_LOCK && truth->probe_sent) {
+        struct move *move = add(mover, EVENT_GRANT, step, element);
+        move->is_answer = status->state == STEP_PARKED;
+        move->truth.action = OUTCOME_OK; /* the saga has it */
+    }
     if (options->lies && !mover->world->lied && !may_be_done(truth) && !was_done(truth) &&
         element != ELEMENT_ALL) {
         struct move *move = answer(mover, EVENT_OK, matter, OPERATION_ACTION, 1);
