@@ -14,9 +14,10 @@
 #ifndef SAGAPOST_WORKER_BATCH_H
 #define SAGAPOST_WORKER_BATCH_H
 
+#include "outbox/inbox/held.h"
 #include "outbox/pg/session.h"
+#include "saga/worker/body.h"
 #include "saga/worker/decide.h"
-#include "saga/worker/held.h"
 #include "saga/worker/plan_cache.h"
 
 #define BATCH_WORKS_MAX 1000

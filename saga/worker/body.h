@@ -11,6 +11,7 @@
 #ifndef SAGAPOST_WORKER_BODY_H
 #define SAGAPOST_WORKER_BODY_H
 
+#include "outbox/inbox/held.h"
 #include "outbox/runtime/json_scan.h"
 #include "outbox/runtime/uuid.h"
 #include "saga/machine/machine.h"
@@ -39,6 +40,12 @@ struct body {
     struct json_span error;  /* text NULL: none */
     char reason[256];        /* code and message of the error, for the saga's own reason */
 };
+
+/* What was read from a delivery, kept beside it: held_create is given sizeof(struct body). */
+static inline struct body *body_of(const struct held_message *message)
+{
+    return message->extra;
+}
 
 /* Both fail with ERROR_PROTOCOL or ERROR_LIMIT and RETRY_POISON. */
 int body_read_command(const char *text, size_t bytes, const struct json_limits *limits,

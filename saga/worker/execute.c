@@ -26,7 +26,7 @@ static void acknowledge(struct execute *execute)
 
 void execute_refuse(struct execute *execute, struct held_message *message, const char *why)
 {
-    struct body *body = &message->parsed;
+    struct body *body = body_of(message);
     char id[UUID_TEXT_BYTES] = "-";
     if (body->has_id) {
         uuid_format(&body->saga_id, id);
@@ -58,7 +58,7 @@ static void on_delivery(void *data, const struct broker_delivery *delivery)
     } else if (body_read_command((const char *)buffer_data(&message->body),
                                  buffer_length(&message->body), &execute->worker->settings.json,
                                  delivery->routing_key.text, delivery->routing_key.bytes,
-                                 &message->parsed, &error) < 0) {
+                                 body_of(message), &error) < 0) {
         execute_refuse(execute, message, error.message);
     }
     acknowledge(execute);
@@ -435,7 +435,7 @@ static int open_all(struct execute *execute, struct error *error)
     }
     if (rc == 0) {
         rc = held_create(&execute->held, worker->settings.prefetch, worker->settings.json.bytes_max,
-                         error);
+                         sizeof(struct body), error);
     }
     if (rc == 0) {
         rc = loop_timer_create(worker->loop, on_wake_up, NULL, &execute->wake_up, error);

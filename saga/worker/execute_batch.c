@@ -12,12 +12,6 @@
  * with it: after some three seconds of trying, when the trouble is not over by then. */
 #define TRIES_MAX 8
 
-/* A handler can end its own connection, or take the server down with it, as often as it is run; and
- * a server that was merely restarted looks the same. A command that was in flight twice when the
- * connection went runs alone from then on, and after three more times it is given up. */
-#define LOSSES_SUSPECT 2
-#define LOSSES_MAX     5
-
 /* What saga.execute_batch says of a command that is none. */
 static const char verdict_unreadable[] = "unreadable";
 
@@ -39,9 +33,9 @@ static void note_failure(struct execute *execute, const struct error *failure)
 static bool accept_command(void *data, const struct held_message *message)
 {
     struct execute *execute = data;
-    bool is_suspected = message->losses >= LOSSES_SUSPECT;
+    bool is_suspected = message->losses >= HELD_LOSSES_SUSPECT;
     if (execute->is_suspected || (is_suspected && execute->taken > 0) ||
-        !actions_take(&execute->actions, message->parsed.action)) {
+        !actions_take(&execute->actions, body_of(message)->action)) {
         return false;
     }
     execute->is_suspected = is_suspected;
@@ -135,7 +129,7 @@ static void run_next_range(struct execute *execute)
         return;
     }
     const struct held_message *only = execute->messages[first];
-    if (count == 1 && (only->tries >= TRIES_MAX || only->losses >= LOSSES_MAX)) {
+    if (count == 1 && (only->tries >= TRIES_MAX || only->losses >= HELD_LOSSES_MAX)) {
         give_up(execute, execute->messages[first]);
         return;
     }
@@ -148,7 +142,7 @@ static void run_next_range(struct execute *execute)
     pg_params_array_end(&execute->params);
     pg_params_array_begin(&execute->params, PG_TYPE_TEXT);
     for (int i = first; i < first + count; i++) {
-        pg_params_item_text(&execute->params, execute->messages[i]->parsed.action);
+        pg_params_item_text(&execute->params, body_of(execute->messages[i])->action);
     }
     pg_params_array_end(&execute->params);
     begin(execute, &sql_worker_execute_batch);
@@ -248,13 +242,13 @@ static void tell_trouble(struct execute *execute, const struct held_message *mes
                          const char *outcome)
 {
     char id[UUID_TEXT_BYTES];
-    uuid_format(&message->parsed.saga_id, id);
-    const char *what = actions_find(&execute->actions, message->parsed.action)
+    uuid_format(&body_of(message)->saga_id, id);
+    const char *what = actions_find(&execute->actions, body_of(message)->action)
                            ? "a command was not carried out"
                            : "no handler is registered for the action";
-    log_warn(what, LOG_STR("saga", id), LOG_STR("step", message->parsed.step),
-             LOG_STR("action", message->parsed.action), LOG_INT("attempt", message->parsed.attempt),
-             LOG_STR("outcome", outcome));
+    log_warn(what, LOG_STR("saga", id), LOG_STR("step", body_of(message)->step),
+             LOG_STR("action", body_of(message)->action),
+             LOG_INT("attempt", body_of(message)->attempt), LOG_STR("outcome", outcome));
 }
 
 static void count_outcome(struct execute *execute, const struct held_message *message, int row)
@@ -281,7 +275,7 @@ static void settle_range(struct execute *execute)
     int rows = execute->giving_up ? 0 : pg_result_rows(execute->answer);
     for (int i = first; i < first + count; i++) {
         struct action *action =
-            actions_find(&execute->actions, execute->messages[i]->parsed.action);
+            actions_find(&execute->actions, body_of(execute->messages[i])->action);
         if (action) {
             actions_worked(action, execute->worker->settings.command_batch);
         }
@@ -312,7 +306,7 @@ static void slow_down(struct execute *execute, int first, int count)
     metric_add(execute->worker->metrics.deadlocks, 1);
     for (int i = first; i < first + count; i++) {
         struct action *action =
-            actions_find(&execute->actions, execute->messages[i]->parsed.action);
+            actions_find(&execute->actions, body_of(execute->messages[i])->action);
         if (action && action->taken > 0 && actions_deadlocked(action, count)) {
             log_warn("a deadlock: this action is run in smaller batches; register its handler with "
                      "a lock",
@@ -344,7 +338,7 @@ static void culprit_found(struct execute *execute, struct held_message *message)
         pause_us = 0;
     }
     log_failure(LOG_LEVEL_WARN, "a command failed alone, it is tried again", failure,
-                LOG_STR("action", message->parsed.action), LOG_INT("tries", message->tries));
+                LOG_STR("action", body_of(message)->action), LOG_INT("tries", message->tries));
     held_put_back(execute->held, message, now_us(execute) + pause_us);
 }
 

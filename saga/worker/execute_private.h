@@ -3,11 +3,12 @@
 #ifndef SAGAPOST_WORKER_EXECUTE_PRIVATE_H
 #define SAGAPOST_WORKER_EXECUTE_PRIVATE_H
 
+#include "outbox/inbox/held.h"
+#include "outbox/inbox/split.h"
 #include "saga/worker/actions.h"
+#include "saga/worker/body.h"
 #include "saga/worker/execute.h"
-#include "saga/worker/held.h"
 #include "saga/worker/pace.h"
-#include "saga/worker/split.h"
 
 #define COMMANDS_MAX      64
 #define PARTICIPANTS_MAX  256

@@ -33,7 +33,7 @@ static void acknowledge(struct orchestrate *orchestrate)
 void orchestrate_refuse(struct orchestrate *orchestrate, struct held_message *message,
                         const char *why)
 {
-    struct body *body = &message->parsed;
+    struct body *body = body_of(message);
     char id[UUID_TEXT_BYTES] = "-";
     if (body->has_id) {
         uuid_format(&body->saga_id, id);
@@ -64,7 +64,7 @@ static void on_delivery(void *data, const struct broker_delivery *delivery)
         orchestrate_refuse(orchestrate, message, "its body is larger than body-bytes-max");
     } else if (body_read_reply((const char *)buffer_data(&message->body),
                                buffer_length(&message->body), &orchestrate->worker->settings.json,
-                               &message->parsed, &error) < 0) {
+                               body_of(message), &error) < 0) {
         orchestrate_refuse(orchestrate, message, error.message);
     }
     acknowledge(orchestrate);
@@ -148,7 +148,7 @@ static bool start_replies(struct orchestrate *orchestrate)
     metric_observe(orchestrate->worker->metrics.reply_batch, count);
     pace_started(&orchestrate->pace, count);
     for (int i = 0; i < count; i++) {
-        const struct body *body = &messages[i]->parsed;
+        const struct body *body = body_of(messages[i]);
         orchestrate->works[i] = (struct work){
             .saga_id = body->saga_id,
             .step = body->step,
@@ -454,7 +454,8 @@ static int make_parts(struct orchestrate *orchestrate, struct error *error)
         .on_stalled = on_stalled,
         .data = orchestrate,
     };
-    int rc = held_create(&orchestrate->held, settings->prefetch, settings->json.bytes_max, error);
+    int rc = held_create(&orchestrate->held, settings->prefetch, settings->json.bytes_max,
+                         sizeof(struct body), error);
     if (rc == 0) {
         rc = timers_create(&orchestrate->timers, settings->timers_max, error);
         sweep.timers = orchestrate->timers;

@@ -3,11 +3,11 @@
 #ifndef SAGAPOST_WORKER_ORCHESTRATE_PRIVATE_H
 #define SAGAPOST_WORKER_ORCHESTRATE_PRIVATE_H
 
+#include "outbox/inbox/split.h"
 #include "saga/worker/batch.h"
 #include "saga/worker/intents.h"
 #include "saga/worker/orchestrate.h"
 #include "saga/worker/pace.h"
-#include "saga/worker/split.h"
 #include "saga/worker/sweep.h"
 #include "saga/worker/timers.h"
 

@@ -1,4 +1,4 @@
-#include "saga/worker/split.h"
+#include "outbox/inbox/split.h"
 
 #include "outbox/runtime/clock.h"
 #include <assert.h>

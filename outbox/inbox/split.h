@@ -10,8 +10,8 @@
  * Ranges come from left to right, so items keep their order among those that work. A batch of n
  * with one culprit takes at most 2 log2(n) + 1 tries. split_culprit says what becomes of one that
  * failed alone. */
-#ifndef SAGAPOST_WORKER_SPLIT_H
-#define SAGAPOST_WORKER_SPLIT_H
+#ifndef SAGAPOST_INBOX_SPLIT_H
+#define SAGAPOST_INBOX_SPLIT_H
 
 #include "outbox/runtime/error.h"
 #include <stdint.h>

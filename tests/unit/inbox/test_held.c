@@ -1,5 +1,5 @@
-#include "saga/worker/held.h"
-#include "worker_test.h"
+#include "inbox_test.h"
+#include "outbox/inbox/held.h"
 
 #include <stdlib.h>
 
@@ -9,7 +9,7 @@ static int setup(void **state)
 {
     struct held *held;
     struct error error;
-    assert_int_equal(held_create(&held, CAPACITY, 100, &error), 0);
+    assert_int_equal(held_create(&held, CAPACITY, 100, 0, &error), 0);
     *state = held;
     return 0;
 }

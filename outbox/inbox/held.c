@@ -1,7 +1,10 @@
-#include "saga/worker/held.h"
+#include "outbox/inbox/held.h"
 
 #include <assert.h>
+#include <stdalign.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Tags follow each other without a gap, so a ring of pointers indexed by tag holds them; the ring's
  * low end is the first tag that is not acknowledged. Messages themselves come from a free list, so
@@ -13,7 +16,7 @@ struct held {
     uint64_t low;  /* the first tag not acknowledged */
     uint64_t next; /* the next tag to come */
     int waiting;
-    size_t body_bytes_max;
+    size_t body_bytes_max, extra_bytes;
     struct held_message *free_list;
 };
 
@@ -37,7 +40,8 @@ static void held_release(struct held *held, struct held_message *message)
     held->free_list = message;
 }
 
-int held_create(struct held **ret_held, int capacity, size_t body_bytes_max, struct error *error)
+int held_create(struct held **ret_held, int capacity, size_t body_bytes_max, size_t extra_bytes,
+                struct error *error)
 {
     assert(capacity > 0);
     struct held *held = calloc(1, sizeof *held);
@@ -45,6 +49,7 @@ int held_create(struct held **ret_held, int capacity, size_t body_bytes_max, str
         return error_set(error, ERROR_NO_MEMORY, RETRY_NEVER, "no memory for held deliveries");
     }
     held->body_bytes_max = body_bytes_max;
+    held->extra_bytes = extra_bytes;
     held->low = held->next = 1;
     int rc = held_resize(held, capacity, error);
     if (rc < 0) {
@@ -90,6 +95,18 @@ int held_resize(struct held *held, int capacity, struct error *error)
     return 0;
 }
 
+static struct held_message *held_allocate(struct held *held)
+{
+    size_t extra_at = (sizeof(struct held_message) + alignof(max_align_t) - 1) /
+                      alignof(max_align_t) * alignof(max_align_t);
+    struct held_message *message = calloc(1, extra_at + held->extra_bytes);
+    if (message) {
+        message->extra = held->extra_bytes > 0 ? (char *)message + extra_at : NULL;
+        buffer_init(&message->body, held->body_bytes_max);
+    }
+    return message;
+}
+
 int held_receive(struct held *held, uint64_t tag, struct held_message **ret_message,
                  struct error *error)
 {
@@ -107,14 +124,18 @@ int held_receive(struct held *held, uint64_t tag, struct held_message **ret_mess
     if (message) {
         held->free_list = message->next_free;
     } else {
-        message = calloc(1, sizeof *message);
+        message = held_allocate(held);
         if (!message) {
             return error_set(error, ERROR_NO_MEMORY, RETRY_RECONNECT, "no memory for a delivery");
         }
-        buffer_init(&message->body, held->body_bytes_max);
     }
     struct buffer body = message->body;
-    *message = (struct held_message){.tag = tag, .state = HELD_WAITING, .body = body};
+    void *extra = message->extra;
+    *message =
+        (struct held_message){.tag = tag, .state = HELD_WAITING, .body = body, .extra = extra};
+    if (extra) {
+        memset(extra, 0, held->extra_bytes);
+    }
     *held_at(held, tag) = message;
     held->next++;
     held->waiting++;

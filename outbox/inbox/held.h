@@ -12,11 +12,13 @@
  *
  * Limits: `capacity` messages (the sum of the prefetches); memory of the bodies is kept and used
  * again. Owner: one consuming session. */
-#ifndef SAGAPOST_WORKER_HELD_H
-#define SAGAPOST_WORKER_HELD_H
+#ifndef SAGAPOST_INBOX_HELD_H
+#define SAGAPOST_INBOX_HELD_H
 
 #include "outbox/runtime/buffer.h"
-#include "saga/worker/body.h"
+#include "outbox/runtime/error.h"
+#include <stdbool.h>
+#include <stdint.h>
 
 enum held_state {
     HELD_WAITING, /* to be taken */
@@ -35,7 +37,7 @@ struct held_message {
     int64_t not_before_us; /* monotonic; WAITING: not taken earlier */
     int64_t arrived_us;    /* monotonic */
     struct buffer body;
-    struct body parsed;     /* spans into `body` */
+    void *extra;            /* the user's own words about it: zeroes when it is received */
     char last_sqlstate[6];  /* of its last failure alone */
     char last_failure[256]; /* what was said then */
     struct held_message *next_free;
@@ -43,8 +45,13 @@ struct held_message {
 
 struct held;
 
-/* body_bytes_max bounds one body. */
-int held_create(struct held **ret_held, int capacity, size_t body_bytes_max,
+/* A user whose connection is lost while a message is worked on cannot know whether that message did
+ * it. One that was there twice is taken alone from then on, and after three more times given up. */
+#define HELD_LOSSES_SUSPECT 2
+#define HELD_LOSSES_MAX     5
+
+/* body_bytes_max bounds one body; extra_bytes is what each message has room for in `extra`. */
+int held_create(struct held **ret_held, int capacity, size_t body_bytes_max, size_t extra_bytes,
                 struct error *error) MUST_CHECK;
 void held_destroy(struct held *held);
 
