@@ -4,7 +4,8 @@
  * What goes out through ret_ parameters is untouched on failure. `error` may be NULL.
  *
  * After every failure but SAGAPOST_ERROR_USAGE the transaction is aborted or gone: roll back (to a
- * savepoint, where there is one). The library itself never begins, commits or rolls back. */
+ * savepoint, where there is one). The library itself never begins, commits or rolls back, but for
+ * the inbox's client (inbox.h), which says so. */
 #ifndef SAGAPOST_ERROR_H
 #define SAGAPOST_ERROR_H
 

@@ -33,8 +33,14 @@ int sagapost_internal_call(PGconn *connection, enum service_scope scope,
                            const struct pg_statement *statement, struct service_params *params,
                            PGresult **ret_result, struct sagapost_error *error) MUST_CHECK;
 
+/* A statement without parameters and rows. Fails as well when it does something else than its first
+ * word says: COMMIT of a failed transaction rolls back. */
+int sagapost_internal_command(PGconn *connection, const char *sql,
+                              struct sagapost_error *error) MUST_CHECK;
+
 int sagapost_internal_usage(struct sagapost_error *error, const char *message);
 int sagapost_internal_fail(struct sagapost_error *error, const char *message); /* NO_SERVICE */
+int sagapost_internal_lost(struct sagapost_error *error, const char *message); /* LOST */
 
 /* The UUID in the first column goes to `ret_id`, which may be NULL. Frees the result. */
 void sagapost_internal_take_id(PGresult *result, char ret_id[SAGAPOST_UUID_BYTES]);

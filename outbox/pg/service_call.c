@@ -70,6 +70,11 @@ int sagapost_internal_fail(struct sagapost_error *error, const char *message)
     return fail(error, SAGAPOST_ERROR_NO_SERVICE, "", message, NULL);
 }
 
+int sagapost_internal_lost(struct sagapost_error *error, const char *message)
+{
+    return fail(error, SAGAPOST_ERROR_LOST, "", message, NULL);
+}
+
 static enum sagapost_code code_of(const char *sqlstate)
 {
     switch (sqlstate_class(sqlstate)) {
@@ -154,6 +159,19 @@ int sagapost_internal_call(PGconn *connection, enum service_scope scope,
         PQclear(result);
     else
         *ret_result = result;
+    return code;
+}
+
+int sagapost_internal_command(PGconn *connection, const char *sql, struct sagapost_error *error)
+{
+    int code = 0;
+
+    PGresult *result = PQexec(connection, sql);
+    if (PQresultStatus(result) != PGRES_COMMAND_OK)
+        code = fail_result(connection, result, error);
+    else if (strcmp(PQcmdStatus(result), sql) != 0)
+        code = sagapost_internal_fail(error, "the transaction had failed, and was rolled back");
+    PQclear(result);
     return code;
 }
 

@@ -107,6 +107,12 @@ static void expect(amqp_rpc_reply_t reply, const char *what)
         end(what);
 }
 
+static bool is_action(amqp_bytes_t routing_key, const char *action)
+{
+    return routing_key.len == strlen(action) &&
+           memcmp(routing_key.bytes, action, routing_key.len) == 0;
+}
+
 static amqp_connection_state_t connect_broker(char *uri)
 {
     struct amqp_connection_info info;
@@ -141,7 +147,7 @@ int main(void)
         char *command = strndup(envelope.message.body.bytes, envelope.message.body.len);
         if (command == NULL)
             end("no memory");
-        bool is_undo = memmem(envelope.routing_key.bytes, envelope.routing_key.len, "release", 7);
+        bool is_undo = is_action(envelope.routing_key, "inventory.release");
         int sent = treat(database, command, is_undo)
                        ? amqp_basic_ack(broker, 1, envelope.delivery_tag, 0) /* only now */
                        : amqp_basic_reject(broker, 1, envelope.delivery_tag, 0);
