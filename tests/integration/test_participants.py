@@ -13,7 +13,7 @@ import types
 import psycopg2
 import pytest
 
-from harness.proxy import CONFIRMED, TO_SERVER, Proxy
+from harness.proxy import COMMITTED, CONFIRMED, TO_CLIENT, TO_SERVER, Proxy
 from harness.sandbox import BUILD, ROOT
 from harness.shop import Shop
 from harness.wait import wait_until
@@ -33,10 +33,13 @@ def node_modules(tmp_path_factory):
     folder = tmp_path_factory.mktemp("node")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(FOLDER / name, folder)
-    done = subprocess.run(
-        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=10000"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=10000"],
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm reaches no registry")
     if done.returncode != 0:
         pytest.skip(f"npm has no packages for us: {done.stdout[-300:]}")
     return str(folder / "node_modules")
@@ -104,10 +107,14 @@ class Stage:
         self.participant, self.command = EXAMPLES[name][0], EXAMPLES[name][1]()
         self.shop = Shop(place)
         place.sql(Shop.text("roles"))
+        # Refused: the first order by the stock, the second as fraud; the sixth customer has no money.
+        place.sql("update shop.stock set on_hand = 1 where sku = 'A14'")
+        place.sql("update shop.pieces_before set pieces = (select sum(on_hand) from shop.stock)")
+        place.sql("update shop.customer set flagged = true where id = 15")
         self.log_path = place.sandbox.folder / f"participant-{place.name}.log"
         self.environment = {
             **os.environ, "PYTHONPATH": str(FOLDER),
-            "PGHOST": "127.0.0.1", "PGPORT": str(place.sandbox.pg_port), "PGUSER": "shop_participant", "PGDATABASE": place.name,
+            "PGHOST": "127.0.0.1", "PGUSER": "shop_participant", "PGDATABASE": place.name,
         }
         if name == "node":
             self.environment["NODE_PATH"] = request.getfixturevalue("node_modules")
@@ -125,10 +132,10 @@ class Stage:
         daemons("saga-worker", "--actions", ",".join(f"{other}.*" for other in others)).wait_ready()
         self.process = None
 
-    def start(self, port=None):
-        uri = self.place.amqp_uri
-        if port:
-            uri = uri.replace(f":{self.place.sandbox.amqp_port}/", f":{port}/")
+    def start(self, amqp_port=None, pg_port=None):
+        sandbox = self.place.sandbox
+        uri = self.place.amqp_uri.replace(f":{sandbox.amqp_port}/", f":{amqp_port or sandbox.amqp_port}/")
+        self.environment["PGPORT"] = str(pg_port or sandbox.pg_port)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 list(map(str, self.command)), env={**self.environment, "AMQP_URI": uri}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -138,10 +145,10 @@ class Stage:
             self.process.kill()
             self.process.wait(30)
 
-    def outcomes(self):
+    def outcomes(self, outcome="%"):
         return self.place.value(
-            "select count(*) from saga.outcome where step = any (%s)",
-            ({"payment": ["capture"], "inventory": ["reserve"], "fraud": ["fraud"]}[self.participant],))
+            "select count(*) from saga.outcome where step = %s and outcome like %s",
+            ({"payment": "capture", "inventory": "reserve", "fraud": "fraud"}[self.participant], outcome))
 
     def spied(self):
         """(routing key, body) of every command that the participant was sent."""
@@ -166,10 +173,11 @@ def stage(place, daemons, request):
 @pytest.mark.parametrize("stage", EXAMPLES, indirect=True)
 def test_participant(stage):
     stage.start()
-    stage.shop.place_orders(24)
+    stage.shop.place_orders(8)
     stage.end()
+    assert stage.outcomes("ok") > 0 and stage.outcomes("failed") == 1
     states = stage.shop.states()
-    assert states["SUCCEEDED"] > 0 and states["COMPENSATED"] > 0
+    assert states["SUCCEEDED"] == 5 and states["COMPENSATED"] == 3
     stage.kill()
 
     # Killed between COMMIT and acknowledgement: what it did is not done again, and what it did not do is.
@@ -178,7 +186,7 @@ def test_participant(stage):
         proxy.hole_before(TO_SERVER, CONFIRMED)
         before = stage.outcomes()
         stage.start(proxy.port)
-        stage.shop.place_orders(8)
+        stage.shop.place_orders(4)
         wait_until(lambda: proxy.hole and stage.outcomes() > before, 30, "an acknowledgement on its way")
         stage.kill()
     finally:
@@ -188,7 +196,7 @@ def test_participant(stage):
 
     # Every command once more. Each is answered with what became of it, and nothing happens.
     commands, before = stage.spied(), stage.outcomes()
-    assert len(commands) >= 32 if stage.participant != "payment" else commands
+    assert len(commands) >= 9
     done = stage.place.value("select last_value from outbox.message_id_seq")
     for key, body in commands:
         stage.spy.basic_publish("saga.commands", key, body)
@@ -201,9 +209,9 @@ def test_participant(stage):
 def test_effect_outside_is_found_out(stage):
     """The program ended between the COMMIT of `started` and its reply. Delivered again, the command is resumed. Lost, the saga's probe finds it in
     doubt, and the provider says what became of it: charged, or not charged and never to be."""
-    stage.shop.place_orders(3)
+    stage.shop.place_orders(5)
     sagas = dict(stage.place.sql("select id, saga::text from shop.orders"))
-    resumed, charged, uncharged = (sagas[f"ORD-{number}"] for number in (1, 2, 3))
+    resumed, charged, uncharged = (sagas[f"ORD-{number}"] for number in (3, 4, 5))
     commands = {}
 
     def all_sent():
@@ -230,5 +238,44 @@ def test_effect_outside_is_found_out(stage):
     stage.start()
     stage.end()
     states = dict(stage.place.sql("select id::text, state from saga.instances"))
-    assert states == {resumed: "SUCCEEDED", charged: "SUCCEEDED", uncharged: "COMPENSATED"}
+    assert (states[resumed], states[charged], states[uncharged]) == ("SUCCEEDED", "SUCCEEDED", "COMPENSATED")
     assert stage.place.value("select count(*) from shop.payment") == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stage", EXAMPLES, indirect=True)
+def test_trouble(stage):
+    """What is nobody's business: a right that is missing for a while, a COMMIT whose answer is lost, a message that is no command."""
+    needed = {"payment": "insert on shop.payment", "inventory": "insert, select on shop.reservation", "fraud": "select on shop.customer"}[stage.participant]
+    stage.place.sql(f"revoke {needed} from shop_participant")
+    stage.start()
+    stage.spy.basic_publish("saga.commands", f"{stage.participant}.act", b"no command")
+    stage.shop.place_orders(1)
+    # Tried again and again, then given up for now; the saga's own policy sends the command once more.
+    wait_until(lambda: stage.place.value("select count(*) from saga.timeline where event = 'retry' or detail::text like '%%transient%%'"), 60,
+               lambda: stage.place.sql("select event, detail from saga.timeline"), every_s=0.2)
+    stage.place.sql(f"grant {needed} to shop_participant")
+    stage.end()
+    wait_until(lambda: stage.spy.basic_get("saga.dead", auto_ack=True)[2] == b"no command", 30, "it is dead-lettered", every_s=0.2)
+    assert stage.spy.basic_get("saga.dead", auto_ack=True)[0] is None
+    stage.kill()
+
+    proxy = Proxy(stage.place.sandbox.pg_port)
+    try:
+        stage.start(pg_port=proxy.port)
+        stage.shop.place_orders(3)
+        stage.end()
+        proxy.cut_before(TO_CLIENT, COMMITTED)
+        stage.shop.place_orders(3)
+
+        def ended():  # and whoever keeps it running starts it again
+            if stage.process.poll() is not None:
+                stage.start(pg_port=proxy.port)
+            return stage.shop.open() == 0
+
+        wait_until(ended, 60, "every saga ends", every_s=0.1)
+        assert proxy.ended == 1
+        stage.shop.check()
+    finally:
+        stage.kill()
+        proxy.close()
