@@ -72,6 +72,10 @@ SAGAPOST_API int sagapost_inbox_accept(PGconn *connection, const char *consumer,
  * found out by doing the same again. Nothing is ever requeued by the client; a quorum queue should
  * have an explicit, large x-delivery-limit, since a closed connection counts as a delivery.
  *
+ * A message that waits to be tried again holds up the acknowledgement, not the work, of those after
+ * it, until prefetch of them are done. PQreset blocks for as long as the connection's
+ * connect_timeout says: set one.
+ *
  * The queue must be there; it is not declared. Headers are not handed over.
  *
  * Threads: an inbox and its connection belong to one thread at a time; several inboxes may run in

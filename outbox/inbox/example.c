@@ -14,7 +14,7 @@ static struct sagapost_inbox *inbox;
 static void on_signal(int number)
 {
     (void)number;
-    sagapost_inbox_stop(inbox);
+    sagapost_inbox_stop(inbox); /* NOLINT(bugprone-signal-handler,cert-sig30-c): made for it */
 }
 
 static int on_batch(void *data, PGconn *connection, const struct sagapost_inbox_message *messages,

@@ -84,7 +84,9 @@ static int work(struct sagapost_inbox *inbox, int fresh, struct failure *failure
         return 0;
     char message[64];
     (void)snprintf(message, sizeof(message), "on_batch returned %d", code);
-    return fail(failure, code, sagapost_internal_retry(code), message);
+    /* Lost is something else than this connection: no reason to make that one anew. */
+    return fail(failure, code,
+                code == SAGAPOST_ERROR_LOST ? RETRY_LATER : sagapost_internal_retry(code), message);
 }
 
 static int do_range(struct sagapost_inbox *inbox, int first, int count, struct failure *failure)

@@ -239,6 +239,24 @@ static void not_now_is_tried_again(void **state)
     assert_int_equal(sagapost_inbox_count(inbox).failures, 2);
 }
 
+static int lose_another_connection(const struct sagapost_inbox_message *messages, int count)
+{
+    (void)messages;
+    (void)count;
+    return seen.calls <= 6 ? SAGAPOST_ERROR_LOST : 0;
+}
+
+static void what_the_work_lost_is_not_the_messages_fault(void **state)
+{
+    (void)state;
+    seen.act = lose_another_connection;
+    send_one("a");
+    create();
+    wait_for(1, 0, 0);
+    assert_done("a");
+    assert_int_equal(seen.resets, 0);
+}
+
 static int refuse_x(const struct sagapost_inbox_message *messages, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -426,6 +444,7 @@ int main(void)
         inbox_test(one_batch_of_what_has_arrived),
         inbox_test(twice_in_a_batch),
         inbox_test(not_now_is_tried_again),
+        inbox_test(what_the_work_lost_is_not_the_messages_fault),
         inbox_test(culprits_are_found_among_the_others),
         inbox_test(commit_can_refuse),
         inbox_test(too_large_or_without_an_id),
