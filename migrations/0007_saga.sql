@@ -44,7 +44,7 @@ create table saga.draft_step (
     run_if       jsonb,
     skip_if      jsonb,
     undo_on_fail boolean not null default false,
-    on_timeout   text, -- of a signal: fail | skip
+    on_timeout   text, -- of a signal or a lock: fail | skip
     child        text, -- of a child saga: its definition
     primary key (definition, name)
 );
@@ -55,7 +55,7 @@ create table saga.draft_step (
 --          {"name", "action", "undo" | null, "participant", "kind", "via", "after": [index, ...], "timeout_ms" | null,
 --           "retry": {"max", "base_ms", "factor", "cap_ms", "jitter"}, "undo_retry": {...}, "undo_on_fail",
 --           "input": template | null, "undo_input": template | null, "run_if": pattern | null, "skip_if": pattern | null,
---           of a signal "on_timeout": "fail" | "skip" | null, of a child saga "child", "child_version"}, ...]}
+--           of a signal or a lock "on_timeout": "fail" | "skip" | null, of a child saga "child", "child_version"}, ...]}
 --       Steps are in an order in which every step comes after those in its `after`; everywhere else a step is its index here.
 -- start_steps: the `steps` that a new instance has: roots SENT (or PARKED), all others WAITING.
 create table saga.definition (
@@ -176,7 +176,7 @@ create table saga.period (
 create table saga.intent (
     id                bigint generated always as identity primary key,
     saga_id           uuid not null,
-    verb              text not null check (verb in ('cancel', 'pause', 'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'signal', 'take_back', 'migrate')),
+    verb              text not null check (verb in ('cancel', 'pause', 'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'signal', 'grant', 'take_back', 'migrate')),
     step              text,
     argument          jsonb not null default '{}',
     actor             text not null default session_user,

@@ -4,7 +4,7 @@
 -- A(s) and D(s) are all the ancestors and descendants of step s by `after`. The rules and their SQLSTATEs:
 --   SG301  `after` names steps that exist; no cycle; a compensable step has an undo
 --   SG302  at most one pivot p; with a pivot every other step is in A(p) or in D(p)
---   SG303  A(p) holds compensable, read_only, timer and signal steps; D(p) retriable and timer steps, and signal steps that
+--   SG303  A(p) holds compensable, read_only, timer, signal and lock steps; D(p) retriable and timer steps, and signal steps that
 --          go on without their signal or have no timeout
 --   SG304  without a pivot, no retriable step
 --   SG306  a child saga is published; compensable only if it has neither pivot nor retriable steps
@@ -117,6 +117,9 @@ begin
             perform saga.refuse('SG303', format('step "%s" is %s and stands behind the pivot "%s" (rule 3)', name, kind,
                                                 steps -> (pivot - 1) ->> 'name'),
                                 'Behind the pivot nothing may fail for good: make it retriable, or put it before.');
+        elsif is_behind and via = 'lock' then
+            perform saga.refuse('SG303', format('step "%s" is a lock and stands behind the pivot "%s" (rule 3)', name, steps -> (pivot - 1) ->> 'name'),
+                                'A lock may be denied, and behind the pivot nothing may fail: take it before, it is held to the end of the saga.');
         elsif is_behind and via = 'signal' and steps -> (i - 1) ->> 'timeout_ms' is not null
               and steps -> (i - 1) ->> 'on_timeout' is distinct from 'skip' then
             perform saga.refuse('SG303', format('step "%s" waits behind the pivot "%s" for a signal that may time out (rule 3)', name,
@@ -144,9 +147,13 @@ begin
             steps := steps || saga.command_step(s);
         elsif s.via = 'saga' then
             steps := steps || saga.child_step(s);
+        elsif s.via = 'lock' then
+            steps := steps || saga.plan_lock(s);
+        elsif s.via = 'escrow' then
+            steps := steps || saga.plan_escrow(s);
         else
             perform saga.refuse('SG313', format('step "%s": there is no via "%s"', s.name, s.via),
-                                'A step is done via command, timer, signal or saga.');
+                                'A step is done via command, timer, signal, lock, escrow or saga.');
         end if;
         perform saga.check_condition(format('step "%s": run_if', s.name), s.run_if);
         perform saga.check_condition(format('step "%s": skip_if', s.name), s.skip_if);
@@ -154,7 +161,7 @@ begin
     if steps = '[]' then
         perform saga.refuse('SG310', format('the draft of "%s" has no step', of_definition), 'Add one with saga.step.');
     end if;
-    return steps;
+    return steps || saga.settlements(steps);
 end
 $$;
 
@@ -169,7 +176,7 @@ begin
         perform saga.refuse('SG312', format('%s is a command and names a child saga', what), 'Say via => ''saga'', without an action.');
     elsif s.on_timeout is not null then
         perform saga.refuse('SG312', format('%s is a command and has on_timeout', what),
-                            'Only a signal says what follows its timeout: of a command the participant is asked.');
+                            'Only a signal or a lock says what follows its timeout: of a command the participant is asked.');
     elsif kind not in ('compensable', 'read_only', 'pivot', 'retriable') then
         perform saga.refuse('SG312', format('%s: there is no kind "%s"', what, kind),
                             'A step is compensable, read_only, pivot or retriable.');
@@ -473,7 +480,7 @@ begin
                bool_or(s.is_root and (s.is_conditional or s.is_child)), true
         from (select (p.ordinal - 1)::integer as index, p.step -> 'after' = '[]' as is_root, p.step ->> 'via' = 'command' as is_sent,
                      (p.step ->> 'timeout_ms')::bigint * 1000 as timeout_us, saga.is_conditional(p.step) as is_conditional,
-                     p.step ->> 'via' = 'saga' as is_child
+                     p.step ->> 'via' in ('saga', 'lock') as is_child
               from jsonb_array_elements(planned) with ordinality p (step, ordinal)) s
         returning id into frozen;
         insert into saga.definition_step (definition_id, step, name, kind, via, action, undo, undo_on_fail, input, undo_input, run_if,

@@ -23,7 +23,7 @@ $$;
 -- Queues commands: their bodies are made from the instance's row as it is now, so call it after the row was written, in the same
 -- transaction (a saga that ends keeps its row until its last fences are queued). Returned are those that were not queued, as the machine's
 -- events: `unmappable`, whose input cannot be made, with the reason, or that name nothing; `condition_false`, of a step that is to be
--- skipped. The first command of a step asks for its condition; that of a step that waits does nothing else; those of child sagas are for saga.send_children (0016_child.sql).
+-- skipped. The first command of a step asks for its condition; that of a step that waits does nothing else; those of child sagas are for saga.send_children (0016_child.sql), those of locks for saga.take_locks.
 -- One INSERT for all of them; the plan's steps are read from saga.definition_step, where they lie unpacked.
 create function saga.send_commands(saga_ids uuid[], steps integer[], operations text[], rounds integer[], attempts integer[])
 returns table (ordinal integer, event text, reason text)
@@ -37,8 +37,8 @@ begin
         select c.ordinal::integer as ordinal, c.saga_id, c.operation, c.round, c.attempt, s.name as step, s.undo_on_fail,
                d.name as definition, d.version,
                case c.operation when 'undo' then s.undo else s.action end as action,
-               c.operation <> 'action' or c.round > 1 or c.attempt > 1 or s.via = 'saga' or saga.runs(s.run_if, s.skip_if, i.input, i.outputs) as holds,
-               c.operation = 'action' and s.via in ('timer', 'signal') or s.via = 'saga' as only_asks,
+               c.operation <> 'action' or c.round > 1 or c.attempt > 1 or s.via in ('saga', 'lock') or saga.runs(s.run_if, s.skip_if, i.input, i.outputs) as holds,
+               c.operation = 'action' and s.via in ('timer', 'signal') or s.via in ('saga', 'lock') as only_asks,
                c.operation = 'undo' and s.undo_input is not null as is_mapped,
                f.missing, o.orchestrator,
                case when c.operation = 'undo' and s.undo_input is null then saga.undo_input(f.mapped, i.outputs -> s.name)
@@ -124,7 +124,7 @@ declare
     plan     record;
     steps    jsonb;
     wake_us  bigint;
-    waiting  integer[] := '{}'; -- roots for a worker: those whose condition does not hold, to skip, and child sagas, to start
+    waiting  integer[] := '{}'; -- roots for a worker: those whose condition does not hold, to skip, child sagas, to start, and locks, to take
     hurry    boolean := false;  -- a worker has something to do before it would look by itself
 begin
     select d.name, d.version, d.start_steps, d.timeout_us, d.root_steps, d.root_timeout_us, d.root_conditions into strict plan
@@ -133,7 +133,7 @@ begin
     wake_us := now_us + plan.timeout_us;
     if plan.root_conditions then
         waiting := array(select s.step from saga.definition_step s where s.definition_id = plan_id and s.step = any (plan.root_steps)
-                              and (s.via = 'saga' or not saga.runs(s.run_if, s.skip_if, begin_instance.input, '{}')));
+                              and (s.via in ('saga', 'lock') or not saga.runs(s.run_if, s.skip_if, begin_instance.input, '{}')));
         hurry := waiting <> '{}';
     end if;
     for i in 1 .. cardinality(plan.root_steps) loop

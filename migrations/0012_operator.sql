@@ -26,6 +26,8 @@ begin
                                                   and s.name = intend.step and (intend.verb <> 'signal' or s.via = 'signal')) then
         raise exception 'saga % has no step "%"%', intend.saga, intend.step,
             case intend.verb when 'signal' then ' that waits for a signal' else '' end using errcode = 'SG403';
+    elsif intend.verb = 'grant' then
+        raise exception 'a lock is granted to whom it falls: skip the step instead' using errcode = 'SG403';
     elsif intend.verb = 'migrate' then
         perform saga.check_version(running, intend.argument);
     end if;
@@ -47,7 +49,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-    if octet_length(intend_many.reason) > 400 then
+    if intend_many.verb = 'grant' then
+        raise exception 'a lock is granted to whom it falls: skip the step instead' using errcode = 'SG403';
+    elsif octet_length(intend_many.reason) > 400 then
         raise exception 'the reason has % bytes, allowed are 400', octet_length(intend_many.reason) using errcode = 'SG403';
     end if;
     return query

@@ -57,6 +57,7 @@ enum cli_exit saga_list_command(struct cli *cli, struct error *error);
 enum cli_exit saga_show_command(struct cli *cli, struct error *error);
 enum cli_exit saga_top_command(struct cli *cli, struct error *error);
 enum cli_exit saga_timeline_command(struct cli *cli, struct error *error);
+enum cli_exit saga_locks_command(struct cli *cli, struct error *error);
 enum cli_exit saga_graph_command(struct cli *cli, struct error *error);
 enum cli_exit saga_retry_command(struct cli *cli, struct error *error);
 enum cli_exit saga_cancel_command(struct cli *cli, struct error *error);

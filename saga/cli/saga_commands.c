@@ -1,5 +1,5 @@
-/* `sagapost saga list`, `timeline`, `graph`: what sagas there are, and what happened to one.
- * saga_show.c shows one, saga_change.c changes them. */
+/* `sagapost saga list`, `timeline`, `locks`, `graph`: what sagas there are, and what happened to
+ * one. saga_show.c shows one, saga_change.c changes them. */
 #include "saga/cli/output.h"
 #include "saga/cli/saga_find.h"
 #include "saga/cli/sql.h"
@@ -67,6 +67,21 @@ enum cli_exit saga_timeline_command(struct cli *cli, struct error *error)
         status = saga_query(cli, &sql_cli_saga_timeline, &id, &rows, error);
     if (status == CLI_DONE)
         output_result(cli, rows, "nothing has happened yet");
+    return status;
+}
+
+enum cli_exit saga_locks_command(struct cli *cli, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
+    pg_params_init(&params);
+    pg_params_text(&params, cli->word_count > 0 ? cli->words[0] : NULL);
+    pg_params_int8(&params, config_count(cli->config, "limit"));
+    enum cli_exit status = cli_connect(cli, error);
+    if (status == CLI_DONE)
+        status = cli_query(cli, &sql_cli_saga_locks, &params, &rows, error);
+    if (status == CLI_DONE)
+        output_result(cli, rows, "no locks");
     return status;
 }
 

@@ -33,7 +33,7 @@ struct shown {
     struct cli *cli;
     struct uuid id;
     char id_text[UUID_TEXT_BYTES];
-    struct pg_result *saga, *steps, *since, *asked;
+    struct pg_result *saga, *steps, *since, *asked, *locks;
     bool is_running;
     struct running running;
     struct running_plans plans;
@@ -45,6 +45,7 @@ static void shown_free(struct shown *shown)
     pg_result_free(shown->steps);
     pg_result_free(shown->since);
     pg_result_free(shown->asked);
+    pg_result_free(shown->locks);
     running_plans_free(&shown->plans);
 }
 
@@ -103,6 +104,8 @@ static enum cli_exit read_all(struct shown *shown, struct error *error)
                             &shown->id, &shown->steps, error);
     if (status == CLI_DONE)
         status = saga_query(cli, &sql_cli_saga_show_intents, &shown->id, &shown->asked, error);
+    if (status == CLI_DONE)
+        status = saga_query(cli, &sql_cli_saga_show_locks, &shown->id, &shown->locks, error);
     if (status == CLI_DONE)
         status = read_since(shown, error);
     if (status == CLI_DONE)
@@ -279,6 +282,10 @@ static void print_all(const struct shown *shown)
     }
     begin_section(shown, "steps", "steps");
     output_result(cli, shown->steps, "no steps");
+    if (cli->json || pg_result_rows(shown->locks) > 0) {
+        begin_section(shown, "locks", "locks");
+        output_result(cli, shown->locks, "none");
+    }
     if (cli->json || pg_result_rows(shown->asked) > 0) {
         begin_section(shown, "what was asked", "asked");
         output_result(cli, shown->asked, "nothing");

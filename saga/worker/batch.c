@@ -58,8 +58,10 @@ static void release_results(struct batch *batch)
     pg_result_free(batch->unsent_children);
     pg_result_free(batch->reopened);
     pg_result_free(batch->obstacles);
+    pg_result_free(batch->decided_locks);
     batch->locked = batch->present = batch->intents = batch->loaded = batch->unsent = NULL;
     batch->reopened = batch->unsent_children = batch->obstacles = NULL;
+    batch->decided_locks = NULL;
 }
 
 void batch_destroy(struct batch *batch)
@@ -433,23 +435,30 @@ static int decide_about_unsent(struct batch *batch, const struct pg_result *unse
                              "saga.send_commands spoke of a command that it was not given");
         }
         const char *event = pg_text(unsent, row, 1);
-        bool is_skipped =
-            event && machine_event_parse(event, strlen(event)) == EVENT_CONDITION_FALSE;
-        batch->unmappable += is_skipped ? 0 : 1;
+        int type = event ? machine_event_parse(event, strlen(event)) : -1;
+        bool is_of_lock = type == EVENT_GRANT || type == EVENT_DENIED;
+        if (!is_of_lock && type != EVENT_CONDITION_FALSE) {
+            type = EVENT_UNMAPPABLE;
+            batch->unmappable++;
+        }
         char reason[SAGA_REASON_BYTES_MAX / 2];
-        body_copy_text(reason, sizeof reason, pg_text(unsent, row, 2));
+        const char *why = pg_text(unsent, row, 2);
+        body_copy_text(reason, sizeof reason, why ? why : "");
         const struct machine_command *command = &decisions->commands[at].command;
         decisions->commands[at].unsent = true;
         struct happening happening = {
             .fact = decisions->commands[at].fact,
-            .event = {.type = is_skipped ? EVENT_CONDITION_FALSE : EVENT_UNMAPPABLE,
+            .event = {.type = (enum machine_event_type)type,
                       .step = command->step,
                       .operation = command->operation,
                       .round = command->round,
                       .attempt = command->attempt,
-                      .reason = reason},
+                      .reason = why ? reason : NULL},
         };
-        int rc = decide_apply(decisions, batch->facts, &happening, error);
+        int rc = is_of_lock ? batch_read_brought(batch, unsent, row, &happening, error) : 0;
+        if (rc == 0) {
+            rc = decide_apply(decisions, batch->facts, &happening, error);
+        }
         if (rc < 0) {
             return rc;
         }
@@ -464,7 +473,7 @@ static bool is_unsent(const struct pg_result *unsent)
 
 static int decide_about_all_unsent(struct batch *batch, struct error *error)
 {
-    struct pg_result **slots[] = {&batch->unsent, &batch->unsent_children};
+    struct pg_result **slots[] = {&batch->unsent, &batch->unsent_children, &batch->decided_locks};
     int rc = ++batch->passes > PASSES_MAX
                  ? error_set(error, ERROR_LIMIT, RETRY_BUG,
                              "commands that are not sent follow each other without end")
@@ -487,7 +496,8 @@ static void on_written(void *data, struct pg_result *result, const struct error 
         return;
     }
     struct error error;
-    if (is_unsent(batch->unsent) || is_unsent(batch->unsent_children)) {
+    if (is_unsent(batch->unsent) || is_unsent(batch->unsent_children) ||
+        is_unsent(batch->decided_locks)) {
         int rc = decide_about_all_unsent(batch, &error);
         if (rc < 0) {
             group_failed(batch, &error);
@@ -502,7 +512,9 @@ static void on_written(void *data, struct pg_result *result, const struct error 
     }
     FAILPOINT("orchestrate-between-write-and-commit");
     batch_send_reopened(batch);
+    batch_send_left_locks(batch);
     batch_send_ended(batch);
+    batch_send_released_locks(batch);
     FAILPOINT("orchestrate-before-commit");
     send_text(batch, "COMMIT");
     sync_then(batch, on_committed);

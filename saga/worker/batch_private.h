@@ -35,6 +35,7 @@ struct batch {
     struct pg_result *reopened;        /* signals that had been kept */
     struct pg_result *obstacles;       /* to migrations, in the data of the sagas */
     struct pg_result *unsent_children; /* the same of child sagas */
+    struct pg_result *decided_locks;   /* locks that need not be waited for, as events */
     char steps_json[STATE_JSON_BYTES_MAX];
     int sent_from; /* the first command of the pass that `unsent` counts from */
 };
@@ -69,5 +70,13 @@ void batch_send_answers(struct batch *batch);
 void batch_send_kept(struct batch *batch);
 void batch_send_reopened(struct batch *batch);
 void batch_send_ended(struct batch *batch);
+/* batch_lock.c: locks. Asked for with the commands of a pass; left by steps that no longer wait;
+ * released, after batch_send_ended, by sagas that have ended. */
+void batch_send_lock_requests(struct batch *batch);
+void batch_send_left_locks(struct batch *batch);
+void batch_send_released_locks(struct batch *batch);
+/* What a lock that need not be waited for brought its step: an output, or an error. */
+int batch_read_brought(struct batch *batch, const struct pg_result *rows, int row,
+                       struct happening *happening, struct error *error) MUST_CHECK;
 
 #endif

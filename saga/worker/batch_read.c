@@ -262,7 +262,7 @@ static int read_intent(struct batch *batch, int row, struct work *work, struct e
     } else if (event == EVENT_MIGRATE) {
         work->happening.definition_id = (int)pg_int(rows, row, INTENT_TARGET);
     }
-    if (event == EVENT_SIGNAL) {
+    if (event == EVENT_SIGNAL || event == EVENT_GRANT) {
         size_t bytes;
         const char *argument = pg_bytes(rows, row, INTENT_ARGUMENT, &bytes);
         struct json_span whole = {argument, bytes, JSON_OBJECT}; /* jsonb: checked */

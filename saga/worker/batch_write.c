@@ -380,6 +380,7 @@ void batch_send_writes(struct batch *batch)
     if (decisions->command_count > decisions->commands_from) {
         send_commands(batch);
         send_children(batch);
+        batch_send_lock_requests(batch);
         decisions->commands_from = decisions->command_count;
     }
 }

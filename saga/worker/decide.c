@@ -141,6 +141,9 @@ static int collect(struct decisions *decisions, struct fact *fact,
         int step = decision->notes[i].step;
         fact->wants_signals |= step >= 0 && fact->instance.steps[step].state == STEP_PARKED &&
                                fact->plan->steps[step].via == VIA_SIGNAL;
+        fact->leaves_locks |= step >= 0 && fact->plan->steps[step].via == VIA_LOCK &&
+                              fact->instance.steps[step].state != STEP_PARKED &&
+                              fact->instance.steps[step].state != STEP_SUCCEEDED;
         struct decided_note *note = &decisions->notes[decisions->note_count++];
         *note = (struct decided_note){.fact = happening->fact,
                                       .note = decision->notes[i],
@@ -165,9 +168,9 @@ static int keep_what_it_brought(struct decisions *decisions, struct fact *fact,
         return 0;
     }
     const char *step = fact->plan->steps[event->step].name;
-    bool is_output =
-        event->operation != OPERATION_UNDO &&
-        (event->type == EVENT_OK || event->type == EVENT_EXECUTED || event->type == EVENT_SIGNAL);
+    bool is_output = event->operation != OPERATION_UNDO &&
+                     (event->type == EVENT_OK || event->type == EVENT_EXECUTED ||
+                      event->type == EVENT_SIGNAL || event->type == EVENT_GRANT);
     if (is_output) {
         return merge_member(decisions, &fact->outputs, step, &happening->output, error);
     }

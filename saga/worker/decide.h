@@ -35,6 +35,7 @@ struct fact {
     bool became_stuck;
     bool wants_signals;  /* signals that were kept are to be looked at: a step waits, or it ended */
     bool moved;          /* to another definition: its row has to say so before it is written */
+    bool leaves_locks;   /* a step no longer waits for its lock, and has not got it */
     bool asks_condition; /* a condition is to be asked for before anything else happens to it */
     const char *outputs; /* members to merge in, `"step": value, ...`; NULL: none */
     const char *errors;

@@ -22,11 +22,11 @@ insert into wanted values
     ('sagapost_worker', '{history}', 'INSERT SELECT'),
     ('sagapost_worker', '{intent}', 'SELECT UPDATE'),
     ('sagapost_worker', '{outcome}', 'INSERT SELECT UPDATE'),
-    ('sagapost_definer', '{draft, draft_step, definition, definition_step, definitions}', 'SELECT'),
+    ('sagapost_definer', '{draft, draft_step, definition, definition_step, definitions, reservation}', 'SELECT'),
     ('sagapost_definer', '{handler}', 'DELETE INSERT SELECT UPDATE'),
-    ('sagapost_operator', '{instances, children, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, outcome,
-                            outcome_horizon}', 'SELECT'),
-    ('sagapost_reader', '{instances, children, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler}', 'SELECT');
+    ('sagapost_operator', '{instances, children, locks, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, outcome,
+                            outcome_horizon, reservation}', 'SELECT'),
+    ('sagapost_reader', '{instances, children, locks, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, reservation}', 'SELECT');
 select set_eq('select * from allowed where role = ''' || name || '''', 'select role, unnest(relations), privileges from wanted where role = ''' || name || '''', name || ': relations')
 from role;
 select is((select string_agg(attname, ' ' order by attname) from pg_attribute where attrelid = 'saga.intent'::regclass and attnum > 0
@@ -38,7 +38,8 @@ select r.name as role, p.proname::text as function from role as r, pg_proc as p 
 create temporary table wanted_function (role text, functions text[]);
 insert into wanted_function values
     ('sagapost_writer', '{start, signal}'),
-    ('sagapost_definer', '{define, step, publish, retry_policy, complete_policy, milliseconds, refuse, handle, fail, parse_path, path_of, read_json}'),
+    ('sagapost_definer', '{define, step, publish, retry_policy, complete_policy, milliseconds, refuse, handle, fail, parse_path, path_of, read_json, lock, escrow, escrow_target, make_escrow,
+                           escrow_amount, escrow_refuse, open_reservation, close_reservation}'),
     ('sagapost_participant', '{receive, reply, fail}'),
     ('sagapost_operator', '{intend, intend_many, cancel, pause, resume, retry, skip, mark_undone, abandon, signal, require_step, timestamp_of, migrate, migration_obstacles}'),
     ('sagapost_reader', '{timestamp_of}');
@@ -46,7 +47,7 @@ select set_eq('select function from callable where role = ''' || name || '''', '
 from role where name not in ('sagapost_worker', 'sagapost_relay');
 select is_empty($$ select * from callable where role = 'sagapost_relay' $$, 'sagapost_relay: functions');
 select is_empty($$ select function from callable where role = 'sagapost_worker' and function in ('start', 'signal', 'define', 'step', 'publish', 'handle', 'intend', 'intend_many', 'cancel', 'pause',
-                    'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'migrate', 'claim_key', 'conclude', 'settle', 'settle_started') $$, 'the worker neither starts nor defines nor wishes');
+                    'resume', 'retry', 'skip', 'mark_undone', 'abandon', 'migrate', 'claim_key', 'conclude', 'settle', 'settle_started', 'take_lock', 'hand_over') $$, 'the worker neither starts nor defines nor wishes');
 
 -- By trying -----------------------------------------------------------------------------------------------------------------------------
 grant select on saga_of_test to public;

@@ -1,0 +1,92 @@
+/* batch_lock.c: the locks that sagas hold (saga.take_locks and its like): what a batch asks for,
+ * gives up and releases. */
+#include "saga/worker/batch_private.h"
+
+#include "saga/worker/sql.h"
+
+void batch_send_lock_requests(struct batch *batch)
+{
+    struct pg_params *params = &batch->params;
+    const struct decisions *decisions = &batch->decisions;
+    int count = 0;
+    pg_params_reset(params);
+    for (int column = 0; column < 3; column++) {
+        pg_params_array_begin(params, column == 1 ? PG_TYPE_UUID : PG_TYPE_INT4);
+        for (int i = decisions->commands_from; i < decisions->command_count; i++) {
+            const struct machine_command *command = &decisions->commands[i].command;
+            const struct fact *fact = &batch->facts[decisions->commands[i].fact];
+            if (fact->plan->steps[command->step].via != VIA_LOCK) {
+                continue;
+            }
+            count++;
+            if (column == 1) {
+                pg_params_item_uuid(params, &fact->id);
+            } else {
+                pg_params_item_int4(params,
+                                    column == 0 ? i - decisions->commands_from + 1 : command->step);
+            }
+        }
+        pg_params_array_end(params);
+    }
+    if (count > 0) {
+        batch_send(batch, &sql_worker_take_locks, &batch->decided_locks);
+    }
+}
+
+int batch_read_brought(struct batch *batch, const struct pg_result *rows, int row,
+                       struct happening *happening, struct error *error)
+{
+    size_t bytes;
+    const char *text = pg_bytes(rows, row, 3, &bytes);
+    /* A copy: what is noted of it is written when the rows are gone. */
+    const char *kept = arena_format(batch->arena, "%.*s", (int)bytes, text ? text : "");
+    if (!kept) {
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "the batch is over its memory limit");
+    }
+    struct json_span brought = {kept, bytes, JSON_OBJECT}; /* jsonb: checked */
+    if (happening->event.type == EVENT_GRANT) {
+        happening->output = brought;
+    } else {
+        happening->error = brought;
+    }
+    return 0;
+}
+
+static void send_of_facts(struct batch *batch, const struct pg_statement *statement,
+                          bool (*wanted)(const struct fact *fact))
+{
+    int count = 0;
+    pg_params_reset(&batch->params);
+    pg_params_array_begin(&batch->params, PG_TYPE_UUID);
+    for (int i = 0; i < batch->fact_count; i++) {
+        if (wanted(&batch->facts[i])) {
+            pg_params_item_uuid(&batch->params, &batch->facts[i].id);
+            count++;
+        }
+    }
+    pg_params_array_end(&batch->params);
+    if (count > 0) {
+        batch_send(batch, statement, NULL);
+    }
+}
+
+static bool leaves_locks(const struct fact *fact)
+{
+    return fact->leaves_locks;
+}
+
+static bool has_ended(const struct fact *fact)
+{
+    return fact->ended;
+}
+
+void batch_send_left_locks(struct batch *batch)
+{
+    send_of_facts(batch, &sql_worker_leave_locks, leaves_locks);
+}
+
+/* Of every saga that has ended: its handlers may have taken some, whatever its plan says. */
+void batch_send_released_locks(struct batch *batch)
+{
+    send_of_facts(batch, &sql_worker_release_locks, has_ended);
+}
