@@ -16,7 +16,7 @@ group() {
         ;;
     servers) echo postgresql postgresql-client rabbitmq-server erlang-base python3 util-linux ;;
     test)
-        echo git libcmocka-dev postgresql-contrib "$(pgtap)" openssl python3-pytest python3-pytest-xdist python3-psycopg2 python3-pika python3-yaml amqp-tools
+        echo git libcmocka-dev postgresql-contrib "$(pgtap)" openssl python3-pytest python3-pytest-xdist python3-psycopg2 python3-pika python3-yaml amqp-tools spin
         ;;
     check) echo clang clang-format clang-tidy libclang-rt-dev llvm shellcheck ;;
     *)

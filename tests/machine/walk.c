@@ -155,8 +155,11 @@ static void walk_saga(void *context, const struct plan *given)
     struct exploration exploration;
     char description[64];
     plan = *given;
-    for (int i = 0; totals->attempts && i < plan.step_count; i++)
-        plan.steps[i].retry.max = plan.steps[i].undo_retry.max = totals->attempts;
+    for (int i = 0; totals->attempts && i < plan.step_count; i++) {
+        /* A child saga is not tried anew but reminded, which is an attempt of its own. */
+        if (plan.steps[i].via != VIA_SAGA)
+            plan.steps[i].retry.max = plan.steps[i].undo_retry.max = totals->attempts;
+    }
     explore(totals->explorer, &plan, totals->options, true, &exploration);
     totals->sagas++;
     totals->states += exploration.states;
