@@ -5,6 +5,7 @@
 #   sandbox.sh start DIR                       both servers, up and ready; writes DIR/env
 #   sandbox.sh start-postgres DIR              PostgreSQL alone
 #   sandbox.sh start-standby DIR PRIMARY NAME  a streaming standby of the PostgreSQL in the folder PRIMARY, known to it by NAME
+#   sandbox.sh start-node DIR [FIRST]          RabbitMQ alone, or as one more node of the cluster of that in the folder FIRST
 #   sandbox.sh stop DIR                        both, in good order; the folder stays
 #   sandbox.sh postgres start|stop|kill DIR    one of them; kill is SIGKILL for RabbitMQ and an immediate
 #   sandbox.sh rabbitmq start|stop|kill DIR    shutdown (a crash: no checkpoint) for PostgreSQL
@@ -145,7 +146,7 @@ rabbitmq_started() {
         gone "$dir/rabbitmq.pid"
 }
 
-rabbitmq_start() {
+rabbitmq_start() { # $1: of a further node of a cluster at its first start, the first one's folder
     bin=/usr/lib/rabbitmq/bin
     [ -x "$bin/rabbitmq-server" ] || fail "no RabbitMQ server found: apt-get install rabbitmq-server"
     gone "$dir/rabbitmq.pid" || return 0
@@ -158,11 +159,13 @@ rabbitmq_start() {
             echo "log.console = true"
             echo "log.console.level = info"
             [ ! -f "$dir/rabbitmq.conf.extra" ] || cat "$dir/rabbitmq.conf.extra"
+            [ -z "${CLUSTER_NODE:-}" ] || echo "cluster_formation.classic_config.nodes.1 = $CLUSTER_NODE"
         } >"$home/rabbitmq.conf"
         echo '[].' >"$home/enabled_plugins"
+        [ -z "${CLUSTER_NODE:-}" ] || install -m 400 "$1/rabbitmq/.erlang.cookie" "$home/.erlang.cookie"
         [ "$(id -u)" != 0 ] || chown -R rabbitmq:rabbitmq "$home"
     fi
-    if gone "$dir/epmd.pid"; then
+    if [ -z "${CLUSTER_NODE:-}" ] && gone "$dir/epmd.pid"; then # nodes of a cluster share the first one's
         setsid epmd -port "$EPMD_PORT" -address 127.0.0.1 </dev/null >/dev/null 2>&1 &
         echo $! >"$dir/epmd.pid"
     fi
@@ -199,6 +202,16 @@ choose_ports() {
     set -- $(free_ports 4)
     [ $# = 4 ] || fail "no free ports on the loopback"
     printf 'PGPORT=%s\nAMQP_PORT=%s\nDIST_PORT=%s\nEPMD_PORT=%s\n' "$1" "$2" "$3" "$4" >"$dir/ports"
+}
+
+# The node is to find the cluster of the folder $1: by its name, and by the Erlang port mapper that knows it.
+join_ports() {
+    ! grep -q '^CLUSTER_NODE=' "$dir/ports" || return 0
+    (
+        # shellcheck source=/dev/null
+        . "$1/ports"
+        printf 'EPMD_PORT=%s\nCLUSTER_NODE=sagapost%s@localhost\n' "$EPMD_PORT" "$AMQP_PORT"
+    ) >>"$dir/ports"
 }
 
 read_ports() {
@@ -260,6 +273,14 @@ start-standby)
     write_env
     postgres_copy "$3" "$4"
     postgres_start
+    ;;
+start-node)
+    use_folder "${2:-}"
+    choose_ports
+    [ -z "${3:-}" ] || join_ports "$3"
+    read_ports
+    write_env
+    rabbitmq_start "${3:-}"
     ;;
 stop)
     use_folder "${2:-}"

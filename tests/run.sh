@@ -4,7 +4,7 @@
 #   sh tests/run.sh [--long] [--seed N] [SUITE...]
 #
 # Suites: unit (C, no server), server (C, against the private servers), sql (pgTAP), integration, fault; without a name all of them.
-# --long adds the long runs, the machine's walk through 19 million worlds among them. The build folder is build/test, or SAGAPOST_BUILD; SAGAPOST_MESON adds options to its set-up.
+# --long adds the long runs, the machine's walk through all sagas of up to four steps among them. The build folder is build/test, or SAGAPOST_BUILD; SAGAPOST_MESON adds options to its set-up.
 # A failing test shows what it printed; the logs stay in the build folder.
 set -eu
 cd "$(dirname "$0")/.."
@@ -72,7 +72,7 @@ count() { # adds passed and failed, prints a line
     echo "$1: $2 passed, $3 failed"
 }
 
-# The exhaustive walk of the saga machine, with three steps of every kind.
+# The exhaustive walk of the saga machine, every mix of kinds to four steps.
 long_walk() {
     if "$build/tests/machine/machine-walk" --long >"$build/walk.log" 2>&1; then
         count 'machine-walk --long' 1 0

@@ -1,5 +1,6 @@
 """The relay under faults, with 24 writers whose transactions overlap. Each test ends with the ledger."""
 
+import collections
 import copy
 import random
 
@@ -19,19 +20,44 @@ def test_nothing_is_lost_and_no_key_out_of_order(place, daemons, consumer, write
     assert figures["parked"] == 0
 
 
-def test_relay_killed_ten_times(place, daemons, consumer, writers, seed):
-    chance = random.Random(seed)
-    daemon = relay(daemons).wait_ready()
-    load = writers()
-    kills = 10
-    for _ in range(kills):
-        wanted = len(consumer.seen) + chance.randint(20, 200)
-        wait_until(lambda: len(consumer.seen) >= wanted, 60, "the relay publishes")  # noqa: B023
+# Every place under load where a relay can be told to die, and how often it may pass there before it does.
+POINTS = {
+    "fence-held": 1,
+    "fence-proven": 1,
+    "after-read": 10,
+    "after-publish": 40,
+    "after-confirm": 40,
+    "position-transaction": 10,
+    "truncation": 2,
+}
+TRUNCATE_SOON = ("--truncate-interval", "100ms")
+
+
+def kill_one_relay(daemons, consumer, chance):
+    """Half of them at a moment that the seed chooses, half of them at a place. Returns which."""
+    if chance.random() < 0.5:
+        daemon = relay(daemons, *TRUNCATE_SOON)
+        wanted = len(consumer.seen) + chance.randint(0, 200)
+        wait_until(lambda: len(consumer.seen) >= wanted, 60, lambda: f"the relay publishes\n{daemon.log()[-4000:]}")
         daemon.kill()
-        daemon = relay(daemons)
-    daemon.wait_ready()
+        return "any moment"
+    point = chance.choice(sorted(POINTS))
+    daemon = relay(daemons, *TRUNCATE_SOON, environment={"SAGAPOST_FAILPOINT": f"{point}:{chance.randint(1, POINTS[point])}"})
+    assert daemon.wait_exit(60) == -9, daemon.log()
+    return point
+
+
+@pytest.mark.parametrize("kills", [30, pytest.param(1000, marks=pytest.mark.long)])
+def test_relay_killed_again_and_again(place, daemons, consumer, writers, seed, kills):
+    chance = random.Random(seed)
+    # A ring that turns every few seconds, so that relays die while they truncate, too.
+    place.sql("select outbox.configure(ring_slots => 4, ring_period => '1 second')")
+    load = writers(count=8, limit=10**7)
+    died = collections.Counter(kill_one_relay(daemons, consumer, chance) for _ in range(kills))
+    print(f"{kills} kills: {dict(died)}")
+    relay(daemons).wait_ready()
     load.stop()
-    ledger.check(place, consumer, repeated_most=kills * WINDOW)
+    ledger.check(place, consumer, repeated_most=kills * WINDOW, limit_s=120)
 
 
 @pytest.mark.parametrize("point", ["after-read", "after-publish", "after-confirm", "position-transaction"])
@@ -130,9 +156,10 @@ def test_standby_takes_over(place, daemons, consumer, writers):
     assert second.metric("sagapost_outbox_published_total") > 0
 
 
-def test_long_and_prepared_transactions_hold_up_only_themselves(place, daemons, consumer, writers):
+@pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=pytest.mark.long)])
+def test_long_and_prepared_transactions_hold_up_only_themselves(place, daemons, consumer, writers, seconds):
     relay(daemons).wait_ready()
-    load = writers(count=8)
+    load = writers(count=8, limit=10**6)
     long = place.connect(autocommit=False)
     prepared = place.connect(autocommit=False)
     for connection, key in ((long, "long"), (prepared, "prepared")):
@@ -147,6 +174,8 @@ def test_long_and_prepared_transactions_hold_up_only_themselves(place, daemons, 
     load.wait_written(500)
     arrived = len(consumer.seen)
     wait_until(lambda: len(consumer.seen) > arrived + 100, 60, "the others go on")
+    age = f"select min(xact_start) < clock_timestamp() - interval '{seconds} seconds' from pg_stat_activity where pid = {long.get_backend_pid()}"
+    wait_until(lambda: place.value(age), seconds + 30, "the transaction is so old", every_s=0.2)
     assert not any(b'"long"' in body or b'"prepared"' in body for _, body in list(consumer.arrived))
     long.commit()
     prepared.commit()
@@ -157,15 +186,24 @@ def test_long_and_prepared_transactions_hold_up_only_themselves(place, daemons, 
 
 
 @pytest.mark.long
-def test_relay_killed_two_hundred_times(place, daemons, consumer, writers, seed):
-    chance = random.Random(seed)
-    load = writers(limit=400000)
-    kills = 200
-    for _ in range(kills):
-        daemon = relay(daemons)
-        wanted = len(consumer.seen) + chance.randint(1, 300)
-        wait_until(lambda: len(consumer.seen) >= wanted, 60, "the relay publishes")  # noqa: B023
-        daemon.kill()
-    relay(daemons).wait_ready()
+def test_a_held_snapshot_costs_no_room(place, daemons, consumer, writers):
+    """The log is truncated leaf by leaf, whoever holds a snapshot: no row waits for a vacuum."""
+    place.sql("select outbox.configure(ring_slots => 4, ring_period => '1 second')")
+    daemon = relay(daemons, *TRUNCATE_SOON).wait_ready()
+    load = writers(count=8, limit=10**6)
+    holder = place.connect(autocommit=False)
+    holder.set_session(isolation_level="REPEATABLE READ")
+    with holder.cursor() as cursor:
+        cursor.execute("select count(*) from ledger.account")
+        cursor.execute("select pg_current_xact_id()")  # and a transaction that PostgreSQL counts as running
+    truncated = daemon.metric("sagapost_outbox_leaves_truncated_total")
+    daemon.wait_metric("sagapost_outbox_leaves_truncated_total", lambda leaves: leaves >= truncated + 4, 60)
+    first = len(consumer.seen)
+    size = "select sum(bytes) from outbox.leaf"
+    one_turn = place.value(size)
+    daemon.wait_metric("sagapost_outbox_leaves_truncated_total", lambda leaves: leaves >= truncated + 24, 120)
+    assert place.value(size) <= 3 * one_turn
+    assert len(consumer.seen) > 3 * first or first == 0
+    holder.rollback()
     load.stop()
-    ledger.check(place, consumer, repeated_most=kills * WINDOW, limit_s=120)
+    ledger.check(place, consumer, repeated_most=0)

@@ -11,6 +11,7 @@ import time
 import pika
 import psycopg2
 
+from .sandbox import amqp_parameters
 from .wait import wait_until
 
 QUEUE = "ledger"
@@ -31,7 +32,8 @@ def relay(daemons, *arguments, **keywords):
 
 
 class Writers:
-    """`count` sessions that do: start, write something, wait 0 to 20 ms, lock an account, publish its next number, commit. One in ten rolls back.
+    """`count` sessions that do: start, write something, wait 0 to 20 ms, lock an account, publish its next number, commit. One in ten rolls back,
+    one in ten publishes something else before, behind a savepoint that it rolls back to, one in ten publishes behind one that it releases.
 
     They go on through lost connections. `limit` bounds what they write in all. Without `begin` they go on with the tables that are there."""
 
@@ -93,11 +95,19 @@ class Writers:
             time.sleep(chance.uniform(0, 0.02))  # part of the load: transactions overlap
             cursor.execute("update ledger.account set number = number + 1 where key = %s returning number", (key,))
             number = cursor.fetchone()[0]
+            savepoint = chance.random()
+            if savepoint < 0.2:
+                cursor.execute("savepoint here")
+            if savepoint < 0.1:  # a ghost, should it ever arrive: the ledger has no such message
+                cursor.execute("select outbox.publish(%s, jsonb_build_object('key', 'taken back', 'number', 1), key => %s)", (self.type_name, key))
+                cursor.execute("rollback to savepoint here")
             cursor.execute(
                 "with published as (select outbox.publish(%s, jsonb_build_object('key', %s::text, 'number', %s::bigint, 'padding', %s::text), key => %s) as id)"
                 " insert into ledger.sent (message_id, key, number) select id, %s, %s from published",
                 (self.type_name, key, number, self.padding, key, key, number),
             )
+            if savepoint < 0.2:
+                cursor.execute("release savepoint here")
         if chance.random() < 0.1:
             connection.rollback()
             return
@@ -131,7 +141,7 @@ class Consumer:
     def _run(self):
         while not self.stopping.is_set():
             try:
-                connection = pika.BlockingConnection(pika.URLParameters(self.place.amqp_uri))
+                connection = pika.BlockingConnection(amqp_parameters(self.place.amqp_uri))
                 channel = connection.channel()
                 channel.queue_declare(self.queue, durable=True, arguments=self.arguments)
                 channel.basic_qos(prefetch_count=200)

@@ -23,6 +23,12 @@ PROGRAMS = {
 
 VHOSTS_AT_A_TIME = 20
 
+
+def amqp_parameters(uris):
+    """Of a list as the programs take it: pika tries them in turn, too."""
+    return [pika.URLParameters(uri) for uri in uris.split(",")]
+
+
 # Which of the runs side by side this is (pytest -n).
 RUN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
@@ -100,23 +106,8 @@ class Server:
         return f"host=127.0.0.1 port={self.pg_port} user={user} dbname={database}"
 
 
-class Sandbox(Server):
-    """The servers of one test run. `stop` is called however the run ends. `postgresql_conf`: lines for PostgreSQL's configuration."""
-
-    def __init__(self, postgresql_conf=""):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sagapost-test-"))
-        self.folder.chmod(0o755)
-        (self.folder / "postgresql.conf.extra").write_text(postgresql_conf)
-        self.counter = 0
-        self.vhosts, self.vhosts_made = [], 0
-        self.servers = []  # further ones of PostgreSQL
-        atexit.register(self.stop)
-        self.run("start", self.folder)
-        env = dict(
-            line.split("=", 1) for line in (self.folder / "env").read_text().splitlines() if not line.startswith("export")
-        )
-        self.pg_port = int(env["PGPORT"])
-        self.amqp_port = int(env["AMQP_PORT"])
+class Broker:
+    """A private RabbitMQ, at `amqp_port`, in a `folder` of docker/sandbox.sh, whose verbs `run` knows."""
 
     def rabbitmq(self, verb):
         """start, stop or kill"""
@@ -136,16 +127,39 @@ class Sandbox(Server):
     def amqp_uri(self, vhost="/"):
         return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/{'%2f' if vhost == '/' else vhost}"
 
+    def add_vhosts(self, names):
+        """All at once: rabbitmqctl takes a second to start."""
+        self.rabbitmqctl(
+            "eval",
+            f'[begin rabbit_vhost:add(V, <<"test">>), rabbit_auth_backend_internal:set_permissions(<<"guest">>, V, <<".*">>, <<".*">>, <<".*">>,'
+            f' <<"test">>) end || V <- [{", ".join(f"<<{chr(34)}{name}{chr(34)}>>" for name in names)}]].',
+        )
+
+
+class Sandbox(Server, Broker):
+    """The servers of one test run. `stop` is called however the run ends. `postgresql_conf`: lines for PostgreSQL's configuration."""
+
+    def __init__(self, postgresql_conf=""):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sagapost-test-"))
+        self.folder.chmod(0o755)
+        (self.folder / "postgresql.conf.extra").write_text(postgresql_conf)
+        self.counter = 0
+        self.vhosts, self.vhosts_made = [], 0
+        self.servers = []  # further ones of PostgreSQL
+        atexit.register(self.stop)
+        self.run("start", self.folder)
+        env = dict(
+            line.split("=", 1) for line in (self.folder / "env").read_text().splitlines() if not line.startswith("export")
+        )
+        self.pg_port = int(env["PGPORT"])
+        self.amqp_port = int(env["AMQP_PORT"])
+
     def take_vhost(self):
-        """The name of a fresh virtual host. rabbitmqctl takes a second to start, so it makes many at a time."""
+        """The name of a fresh virtual host."""
         if not self.vhosts:
             self.vhosts_made += VHOSTS_AT_A_TIME
             self.vhosts = [f"v{n}" for n in range(self.vhosts_made - VHOSTS_AT_A_TIME, self.vhosts_made)]
-            self.rabbitmqctl(
-                "eval",
-                f'[begin rabbit_vhost:add(V, <<"test">>), rabbit_auth_backend_internal:set_permissions(<<"guest">>, V, <<".*">>, <<".*">>, <<".*">>,'
-                f' <<"test">>) end || V <- [{", ".join(f"<<{chr(34)}{name}{chr(34)}>>" for name in self.vhosts)}]].',
-            )
+            self.add_vhosts(self.vhosts)
         return self.vhosts.pop(0)
 
     def stop(self):
@@ -163,13 +177,13 @@ class Sandbox(Server):
 
 class Postgres(Server):
     """One more private PostgreSQL, in a folder of the sandbox's: empty, or with `standby_of` another server (a Sandbox or a Postgres) a
-    streaming standby that is known by `name`. `stop` when the test ends."""
+    streaming standby that is known by `name`. `folder`: another than one of its own. `stop` when the test ends."""
 
-    def __init__(self, sandbox, name, standby_of=None):
+    def __init__(self, sandbox, name, standby_of=None, folder=None):
         sandbox.counter += 1
         self.sandbox = sandbox
         self.name = name
-        self.folder = sandbox.folder / f"{name}{sandbox.counter}"
+        self.folder = folder or sandbox.folder / f"{name}{sandbox.counter}"
         sandbox.servers.append(self)
         if standby_of:
             self.run("start-standby", self.folder, standby_of.folder, name)
@@ -248,7 +262,7 @@ class Place:
         return self.sql(text, parameters)[0][0]
 
     def channel(self):
-        connection = pika.BlockingConnection(pika.URLParameters(self.amqp_uri))
+        connection = pika.BlockingConnection(amqp_parameters(self.amqp_uri))
         self.closers.append(connection)
         return connection.channel()
 
