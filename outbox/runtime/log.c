@@ -63,12 +63,6 @@ static void put_format(struct line *line, const char *format, ...)
     put_text(line, text);
 }
 
-/* C0, DEL and C1: the last are escape sequences to a terminal too. */
-static bool is_control(uint32_t character)
-{
-    return character < 0x20 || (character >= 0x7f && character < 0xa0);
-}
-
 /* The inside of a quoted value. Both formats use JSON's escapes; what is not UTF-8 becomes U+FFFD.
  */
 static void put_escaped(struct line *line, const char *text, size_t bytes)
@@ -89,7 +83,7 @@ static void put_escaped(struct line *line, const char *text, size_t bytes)
             put_text(line, "\\r");
         } else if (character == '\t') {
             put_text(line, "\\t");
-        } else if (is_control(character)) {
+        } else if (utf8_is_control(character)) {
             put_format(line, "\\u%04x", (unsigned)character);
         } else {
             put_bytes(line, text + i, length);
@@ -107,7 +101,8 @@ static bool needs_quotes(const char *text, size_t bytes)
     while (i < bytes) {
         uint32_t character;
         size_t length = utf8_decode(text + i, bytes - i, &character);
-        if (!length || is_control(character) || (length == 1 && strchr(" =\"\\", (int)character)))
+        if (!length || utf8_is_control(character) ||
+            (length == 1 && strchr(" =\"\\", (int)character)))
             return true;
         i += length;
     }

@@ -72,3 +72,8 @@ size_t utf8_encode(uint32_t character, char out[UTF8_BYTES_MAX])
     out[3] = (char)(0x80 | (character & 0x3f));
     return 4;
 }
+
+bool utf8_is_control(uint32_t character)
+{
+    return character < 0x20 || (character >= 0x7f && character < 0xa0);
+}

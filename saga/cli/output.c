@@ -1,4 +1,5 @@
 #include "saga/cli/output.h"
+#include "outbox/runtime/utf8.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <json-c/json.h>
@@ -40,6 +41,39 @@ struct output *output_begin(struct cli *cli, const char *const *headings)
     return output;
 }
 
+/* What somebody else wrote must not drive the reader's terminal, nor add lines to a table: control
+ * characters as JSON escapes them. The spaces and lines between a JSON value's parts stay. */
+static void append_readable(struct buffer *out, enum cell_kind kind, const char *text)
+{
+    size_t bytes = strlen(text), length;
+    for (size_t i = 0; i < bytes; i += length) {
+        uint32_t character;
+        length = utf8_decode(text + i, bytes - i, &character);
+        if (length == 0) {
+            length = 1;
+            buffer_append_text(out, "\xef\xbf\xbd");
+        } else if (!utf8_is_control(character) ||
+                   (kind == CELL_JSON && (character == '\n' || character == '\t'))) {
+            buffer_append(out, text + i, length);
+        } else if (character == '\n' || character == '\r' || character == '\t') {
+            buffer_append_text(out, character == '\n' ? "\\n" : character == '\r' ? "\\r" : "\\t");
+        } else {
+            buffer_append_format(out, "\\u%04x", (unsigned)character);
+        }
+    }
+}
+
+/* JSON is for programs, and has escapes of its own. */
+static char *copy_of(const struct output *output, enum cell_kind kind, const char *text)
+{
+    struct buffer readable __attribute__((cleanup(buffer_free)));
+    buffer_init(&readable, 0);
+    if (output->cli->json)
+        return strdup(text);
+    append_readable(&readable, kind, text);
+    return readable.failed ? NULL : strdup(buffer_text(&readable));
+}
+
 static void cell_add(struct output *output, enum cell_kind kind, const char *text, int64_t integer)
 {
     if (output->count == output->capacity) {
@@ -48,7 +82,7 @@ static void cell_add(struct output *output, enum cell_kind kind, const char *tex
         if (output->cells == NULL)
             out_of_memory();
     }
-    char *copy = strdup(text);
+    char *copy = copy_of(output, kind, text);
     if (copy == NULL)
         out_of_memory();
     output->cells[output->count++] = (struct cell){.kind = kind, .text = copy, .integer = integer};

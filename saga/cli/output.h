@@ -5,8 +5,9 @@
  *     output_text(output, "RUNNING"); output_integer(output, 17);
  *     output_end(output, "no sagas");
  *
- * Cells come in the order of the headings, row after row. Memory that runs out ends the program: a
- * table cut short must not look whole. */
+ * Control characters of a text are escaped for people (\n, \u001b): a key or a reason that somebody
+ * else wrote does not drive the terminal. Cells come in the order of the headings, row after row.
+ * Memory that runs out ends the program: a table cut short must not look whole. */
 #ifndef SAGAPOST_CLI_OUTPUT_H
 #define SAGAPOST_CLI_OUTPUT_H
 

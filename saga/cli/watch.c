@@ -1,4 +1,5 @@
 #include "saga/cli/watch.h"
+#include "outbox/runtime/utf8.h"
 #include "saga/cli/screen.h"
 #include "saga/cli/sql.h"
 #include <math.h>
@@ -10,15 +11,22 @@
 /* A relay that does not answer at once must not hold up the screen. */
 #define SCRAPE_TIMEOUT_US US_PER_S
 
-/* What somebody else wrote must not drive this terminal. */
+/* What somebody else wrote must not drive this terminal; a character that is cut off goes too. */
 static void copy_text(char *out, size_t capacity, const char *text)
 {
-    size_t bytes = text != NULL ? strnlen(text, capacity - 1) : 0;
-    memcpy(out, text != NULL ? text : "", bytes);
-    out[bytes] = '\0';
-    for (; *out != '\0'; out++)
-        if ((unsigned char)*out < ' ' || *out == '\x7f')
-            *out = '?';
+    size_t bytes = text != NULL ? strnlen(text, capacity - 1) : 0, length;
+    for (size_t i = 0; i < bytes; i += length) {
+        uint32_t character;
+        length = utf8_decode(text + i, bytes - i, &character);
+        if (length == 0 || utf8_is_control(character)) {
+            length = length > 0 ? length : 1;
+            *out++ = '?';
+        } else {
+            memcpy(out, text + i, length);
+            out += length;
+        }
+    }
+    *out = '\0';
 }
 
 static void read_share(const struct pg_result *rows, int row, struct watch_share *ret_share)

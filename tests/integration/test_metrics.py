@@ -65,6 +65,54 @@ def relay_figures(place, relay, written, arrived):
     }
 
 
+def test_the_relay_with_bad_messages(place, daemons):
+    """Confirmed, returned, refused, without an exchange, behind another: each is counted once, and again when it is tried again."""
+    channel = place.channel()
+    for name, arguments in (("order", {"x-queue-type": "quorum"}), ("full", {"x-max-length": 5, "x-overflow": "reject-publish"})):
+        channel.queue_declare(name, durable=True, arguments=arguments)
+    relay = daemons(
+        "outbox-relay", "--unroutable-grace", "0ms", "--retry-base", "1min", "--retry-cap", "1min", "--fallback-interval", "100ms"
+    ).wait_ready()
+    place.sql("insert into outbox.route (type, order_mode) values ('full', 'pipelined')")
+    in_queues = lambda: sum(channel.queue_declare(name, passive=True).method.message_count for name in ("order", "full"))  # noqa: E731
+    place.sql(
+        "insert into outbox.message (type, key, payload)"
+        " select case when n % 10 = 3 then 'nobody' when n % 10 = 5 then 'full' else 'order' end, case when n % 2 = 1 then 'k' || n % 40 end,"
+        " '{}' from generate_series(1, 990) n"
+    )
+    wait_equal(lambda: relay_figures(place, relay, lambda: 990, in_queues))
+    # The channel is closed over the first of these, while nothing else is in flight that would have to be sent again.
+    place.sql("insert into outbox.message (type, exchange, payload) select 'order', 'nowhere', '{}' from generate_series(1, 10)")
+    wait_equal(lambda: relay_figures(place, relay, lambda: 1000, in_queues))
+    aside = set_aside(place)
+    assert {("parked", "returned"), ("waiting", "nacked"), ("parked", "no_exchange"), ("behind", "behind")} <= aside.keys(), aside
+    aside_first = sum(rows for rows, _ in aside.values())
+    refused = {name: Metrics.of(relay)(RELAY + f"{name}_total") for name in ("returned", "nacked")}
+
+    # The causes are mended: all that was set aside arrives.
+    taken = channel.queue_purge("full").method.message_count
+    channel.queue_delete("full")
+    for name in ("full", "nobody"):
+        channel.queue_declare(name, durable=True)
+    channel.exchange_declare("nowhere", "fanout", durable=True)
+    channel.queue_bind("order", "nowhere")
+
+    def all_arrived():
+        place.sql("select outbox.requeue(message_id) from outbox.parked where state <> 'behind' and not exists (select from outbox.intent where answer is null)")
+        return place.value("select count(*) from outbox.parked") == 0
+
+    wait_until(all_arrived, 60, lambda: place.sql("select state, reason, count(*) from outbox.parked group by 1, 2"), every_s=0.2)
+    arrived = lambda: taken + in_queues() + channel.queue_declare("nobody", passive=True).method.message_count  # noqa: E731
+    assert arrived() == 1000
+    wait_equal(
+        lambda: {
+            **relay_figures(place, relay, lambda: 1000, arrived),
+            **{name: (Metrics.of(relay)(RELAY + f"{name}_total"), count) for name, count in refused.items()},  # nothing was refused again
+            "all that was set aside": (Metrics.of(relay)(RELAY + "parked_confirmed_total"), aside_first),
+        }
+    )
+
+
 def test_the_relay_with_a_broker_that_falls_silent(place, daemons):
     """In flight, backlog and age while nothing is confirmed; and after it, that everything was counted once."""
     queue = place.channel()

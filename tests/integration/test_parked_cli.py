@@ -31,6 +31,21 @@ def test_discard_requeue_and_refusals(place, daemons):
     assert "no message" in place.sagapost("outbox", "parked", "discard", str(uuid.uuid4()), expect=3)
 
 
+def test_what_somebody_else_wrote_does_not_drive_the_terminal(place, daemons):
+    daemons("outbox-relay", "--unroutable-grace", "0ms").wait_ready()
+    key = "a\x1b]0;owned\x07\nb\tc\x9bd\x7f ü"
+    [message] = park(place, 1, key)
+    place.sql("update outbox.parked set detail = %s", ("\x1b[2J\r",))
+    for words in (("list",), ("show", message)):
+        told = place.sagapost("outbox", "parked", *words)
+        assert not any(character < " " or "\x7f" <= character < "\xa0" for character in told if character != "\n"), repr(told)
+        assert r"a\u001b]0;owned\u0007\nb\tc\u009bd\u007f ü" in told
+    assert r"\u001b[2J\r" in place.sagapost("outbox", "parked", "show", message)
+    # Programs get the text as it is.
+    assert json.loads(place.sagapost("outbox", "parked", "show", message, "--json"))["key"] == key
+    assert [row["key"] for row in json.loads(place.sagapost("outbox", "parked", "list", "--json"))] == [key]
+
+
 def test_an_intent_that_the_relay_refuses(place, daemons):
     """Two people want the same: the second is told that it is gone."""
     relay = daemons("outbox-relay", "--unroutable-grace", "0ms", "--fallback-interval", "200ms").wait_ready()
