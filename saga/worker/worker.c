@@ -95,9 +95,9 @@ void link_init(struct link *link, struct worker *worker, const char *server, con
         .server = server,
         .role = role,
         .losses = metrics_get(metrics, METRIC_COUNTER, "sagapost_saga_connection_losses_total",
-                              "Connections lost, of those that were up.", labels),
+                              "connections lost, of those that were up", labels),
         .silences = metrics_get(metrics, METRIC_COUNTER, "sagapost_saga_silences_total",
-                                "Of those, given up because the server said nothing.", labels),
+                                "of those, given up because the server said nothing", labels),
     };
 }
 
