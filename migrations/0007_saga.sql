@@ -46,6 +46,9 @@ create table saga.draft_step (
     undo_on_fail boolean not null default false,
     on_timeout   text, -- of a signal or a lock: fail | skip
     child        text, -- of a child saga: its definition
+    for_each     text, -- of a fan-out: the path of its list, or {"$path", "default"}
+    for_each_max integer,
+    for_each_at_once integer,
     primary key (definition, name)
 );
 
@@ -55,7 +58,8 @@ create table saga.draft_step (
 --          {"name", "action", "undo" | null, "participant", "kind", "via", "after": [index, ...], "timeout_ms" | null,
 --           "retry": {"max", "base_ms", "factor", "cap_ms", "jitter"}, "undo_retry": {...}, "undo_on_fail",
 --           "input": template | null, "undo_input": template | null, "run_if": pattern | null, "skip_if": pattern | null,
---           of a signal or a lock "on_timeout": "fail" | "skip" | null, of a child saga "child", "child_version"}, ...]}
+--           of a signal or a lock "on_timeout": "fail" | "skip" | null, of a child saga "child", "child_version",
+--           of a fan-out "for_each": template, "for_each_max", "for_each_at_once"}, ...]}
 --       Steps are in an order in which every step comes after those in its `after`; everywhere else a step is its index here.
 -- start_steps: the `steps` that a new instance has: roots SENT (or PARKED), all others WAITING.
 create table saga.definition (
@@ -70,7 +74,7 @@ create table saga.definition (
     -- What saga.start needs of the plan, beside it: the roots, and the timeout of each (null: none).
     root_steps   integer[] not null,
     root_timeout_us bigint[] not null,
-    root_conditions boolean not null, -- a root has a condition or is a child saga: a worker may have to go on at once
+    root_conditions boolean not null, -- a root has a condition, is a child saga or a fan-out: a worker may have to go on at once
     published_at timestamptz not null default clock_timestamp(),
     published_by name not null default session_user,
     current      boolean not null,
@@ -93,6 +97,8 @@ create table saga.definition_step (
     run_if        jsonb,   -- patterns (0010_publish.sql)
     skip_if       jsonb,
     child_id      integer references saga.definition, -- of a child saga: the version that it runs
+    for_each      jsonb,   -- of a fan-out (0017_fan_out.sql): where its list is, and how long that may be
+    for_each_max  integer,
     primary key (definition_id, step)
 );
 
@@ -110,7 +116,8 @@ create index key_saga on saga.key (saga_id); -- ids begin with the time: the old
 -- Running sagas. Only what an index needs is indexed, so that a step's update is HOT; wake_at only moves earlier, and waking too early re-arms it.
 --
 -- steps: one object per step of the plan, by index:
---   {"s": state, "r": round of the action, "u": round of the undo, "a": attempts of what is in flight, "d": due, microseconds since 1970, or absent}
+--   {"s": state, "r": round of the action, "u": round of the undo, "a": attempts of what is in flight, "d": due, microseconds since 1970, or absent,
+--    "e": of a fan-out whose list is known, such an object for each element}
 create table saga.instance (
     id               uuid primary key,
     definition_id    integer not null, -- no foreign key: every start would lock the definition's row

@@ -70,8 +70,8 @@ language sql immutable
 as $body$ select pg_catalog.left(node #>> '{}', 1) = '$' and pg_catalog.left(node #>> '{}', 2) <> '$$' $body$;
 
 -- Compiles a template. readable: the steps that have ended when it is filled; skippable: those of them that may have no output, being
--- skipped, so that what reads them needs a default.
-create function saga.compile_template(template jsonb, readable text[], skippable text[] default '{}') returns jsonb
+-- skipped, so that what reads them needs a default. in_list: of a fan-out, which reads $.item and $.index too, as outputs of steps "$item" and "$index".
+create function saga.compile_template(template jsonb, readable text[], skippable text[] default '{}', in_list boolean default false) returns jsonb
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -92,6 +92,12 @@ begin
         from_step := case when segments ->> 0 = 'steps' then segments ->> 1 end;
         if segments -> 0 = '"input"' then
             segments := segments - 0;
+        elsif in_list and segments -> 0 in ('"item"', '"index"') then
+            from_step := '$' || (segments ->> 0);
+            segments := segments - 0;
+        elsif segments -> 0 in ('"item"', '"index"') then
+            raise exception 'the path % is for steps with for_each', h.path using errcode = 'SG307',
+                hint = 'Only what is sent for each element of a list can read that element.';
         elsif from_step is null or jsonb_typeof(segments -> 1) <> 'string' then
             raise exception 'the path % reads neither $.input nor $.steps.<name>', h.path using errcode = 'SG307',
                 hint = 'Begin it with $.input, or with $.steps. and the name of a step that comes before.';

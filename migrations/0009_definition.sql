@@ -118,7 +118,8 @@ create function saga.step(definition text, name text, action text default null, 
                           via text default 'command', timeout interval default null, retry jsonb default null,
                           undo_retry jsonb default null, run_if jsonb default null, skip_if jsonb default null,
                           undo_on_fail boolean default false, on_timeout text default null,
-                          child text default null) returns void
+                          child text default null, for_each text default null, for_each_max integer default null,
+                          for_each_at_once integer default null) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -141,10 +142,10 @@ begin
                             'A saga has at most 64 steps: make two of it.');
     end if;
     insert into saga.draft_step (definition, ordinal, name, action, undo, kind, after, input, undo_input, via, timeout, retry,
-                                 undo_retry, run_if, skip_if, undo_on_fail, on_timeout, child)
+                                 undo_retry, run_if, skip_if, undo_on_fail, on_timeout, child, for_each, for_each_max, for_each_at_once)
     values (step.definition, steps + 1, step.name, step.action, step.undo, step.kind, coalesce(step.after, '{}'), step.input,
             step.undo_input, coalesce(step.via, 'command'), step.timeout, step.retry, step.undo_retry, step.run_if, step.skip_if,
-            coalesce(step.undo_on_fail, false), step.on_timeout, step.child)
+            coalesce(step.undo_on_fail, false), step.on_timeout, step.child, step.for_each, step.for_each_max, step.for_each_at_once)
     on conflict do nothing;
     if not found then
         perform saga.refuse('SG311', format('step "%s" is in the draft of "%s" already', step.name, step.definition),

@@ -7,6 +7,7 @@
 --   SG303  A(p) holds compensable, read_only, timer, signal and lock steps; D(p) retriable and timer steps, and signal steps that
 --          go on without their signal or have no timeout
 --   SG304  without a pivot, no retriable step
+--   SG305  a pivot is no fan-out (saga.fan_out, 0017_fan_out.sql)
 --   SG306  a child saga is published; compensable only if it has neither pivot nor retriable steps
 --   SG307  an input reads $.input, or a step in A(s); one that can be skipped only with a default. A condition reads the same
 -- and SG300 names, SG312 values, SG313 what this version cannot do, SG314 templates, SG316 conditions.
@@ -141,7 +142,10 @@ declare
     s     saga.draft_step;
 begin
     for s in select d.* from saga.draft_step d where d.definition = of_definition order by d.ordinal loop
-        if s.via in ('timer', 'signal') then
+        if s.via <> 'command' and num_nonnulls(s.for_each, s.for_each_max, s.for_each_at_once) > 0 then
+            perform saga.refuse('SG313', format('step "%s" is done via %s and has for_each', s.name, s.via),
+                                'Only commands are fanned out over a list.');
+        elsif s.via in ('timer', 'signal') then
             steps := steps || saga.wait_step(s);
         elsif s.via = 'command' then
             steps := steps || saga.command_step(s);
@@ -161,6 +165,7 @@ begin
     if steps = '[]' then
         perform saga.refuse('SG310', format('the draft of "%s" has no step', of_definition), 'Add one with saga.step.');
     end if;
+    perform saga.check_fan_outs(steps);
     return steps || saga.settlements(steps);
 end
 $$;
@@ -205,7 +210,8 @@ begin
         'timeout_ms', coalesce(saga.milliseconds(what || ': timeout', s.timeout, '10 ms', '366 days'), 30000),
         'retry', saga.complete_policy(s.retry, saga.default_policy(case kind when 'retriable' then 'retriable' else 'action' end), what || ', retry'),
         'undo_retry', saga.complete_policy(s.undo_retry, saga.default_policy('undo'), what || ', undo_retry'),
-        'undo_on_fail', s.undo_on_fail, 'input', s.input, 'undo_input', s.undo_input, 'run_if', s.run_if, 'skip_if', s.skip_if));
+        'undo_on_fail', s.undo_on_fail, 'input', s.input, 'undo_input', s.undo_input, 'run_if', s.run_if, 'skip_if', s.skip_if)
+        || saga.fan_out(s, kind));
 end
 $$;
 
@@ -365,7 +371,8 @@ begin
                       from jsonb_array_elements_text(step -> 'after') a (name)),
             'input', saga.compile_input(step, 'input', before, skippable),
             -- what was skipped is not undone: its undo finds its own output
-            'undo_input', saga.compile_input(step, 'undo_input', before || (step ->> 'name'), array_remove(skippable, step ->> 'name'))));
+            'undo_input', saga.compile_input(step, 'undo_input', before || (step ->> 'name'), array_remove(skippable, step ->> 'name')))
+            || case when step ? 'for_each' then jsonb_build_object('for_each', saga.compile_input(step, 'for_each', before, skippable)) else '{}' end);
     end loop;
     return planned;
 end
@@ -390,7 +397,7 @@ declare
     hint text;
     code text;
 begin
-    return saga.compile_template(nullif(step -> member, 'null'), readable, skippable);
+    return saga.compile_template(nullif(step -> member, 'null'), readable, skippable, step ? 'for_each' and member <> 'for_each');
 exception when sqlstate 'SG307' or sqlstate 'SG314' then
     get stacked diagnostics why = message_text, hint = pg_exception_hint, code = returned_sqlstate;
     perform saga.refuse(code, format('step "%s", %s: %s%s', step ->> 'name', member, why, case code when 'SG307' then ' (rule 7)' else '' end),
@@ -418,11 +425,13 @@ as $$
                    when s.step ->> 'via' <> 'command' then format('(["%s<br/>%s%s%s"])', s.step ->> 'name', s.step ->> 'via',
                         coalesce(' ' || (s.step ->> 'timeout_ms') || ' ms', ''), c.condition)
                    when s.step ->> 'kind' = 'pivot' then format('{{"%s<br/>%s%s"}}', s.step ->> 'name', s.step ->> 'action', c.condition)
-                   else format('["%s<br/>%s%s"]', s.step ->> 'name', s.step ->> 'action', c.condition) end
+                   else format('["%s<br/>%s%s"]', s.step ->> 'name', s.step ->> 'action', c.fan_out || c.condition) end
                || ':::' || (s.step ->> 'kind') as line
         from jsonb_array_elements(planned) with ordinality s (step, ordinal)
         cross join lateral (select concat('<br/>if ' || saga.mermaid_text(s.step ->> 'run_if'),
-                                          '<br/>unless ' || saga.mermaid_text(s.step ->> 'skip_if')) as condition) c
+                                          '<br/>unless ' || saga.mermaid_text(s.step ->> 'skip_if')) as condition,
+                                   case when s.step ? 'for_each' then '<br/>for each of ' || saga.mermaid_text(s.step #>> '{for_each,holes,0,path}')
+                                        else '' end as fan_out) c
         union all
         select 2, s.ordinal, format('    %s --> %s', planned -> (b.index)::integer ->> 'name', s.step ->> 'name')
         from jsonb_array_elements(planned) with ordinality s (step, ordinal), jsonb_array_elements(s.step -> 'after') b (index)
@@ -480,14 +489,14 @@ begin
                bool_or(s.is_root and (s.is_conditional or s.is_child)), true
         from (select (p.ordinal - 1)::integer as index, p.step -> 'after' = '[]' as is_root, p.step ->> 'via' = 'command' as is_sent,
                      (p.step ->> 'timeout_ms')::bigint * 1000 as timeout_us, saga.is_conditional(p.step) as is_conditional,
-                     p.step ->> 'via' in ('saga', 'lock') as is_child
+                     p.step ->> 'via' in ('saga', 'lock') or p.step ? 'for_each' as is_child -- a worker begins with it
               from jsonb_array_elements(planned) with ordinality p (step, ordinal)) s
         returning id into frozen;
         insert into saga.definition_step (definition_id, step, name, kind, via, action, undo, undo_on_fail, input, undo_input, run_if,
-                                          skip_if, child_id)
+                                          skip_if, for_each, for_each_max, child_id)
         select frozen, s.ordinal - 1, s.step ->> 'name', s.step ->> 'kind', s.step ->> 'via', s.step ->> 'action', s.step ->> 'undo',
                (s.step -> 'undo_on_fail')::boolean, nullif(s.step -> 'input', 'null'), nullif(s.step -> 'undo_input', 'null'),
-               nullif(s.step -> 'run_if', 'null'), nullif(s.step -> 'skip_if', 'null'),
+               nullif(s.step -> 'run_if', 'null'), nullif(s.step -> 'skip_if', 'null'), s.step -> 'for_each', (s.step ->> 'for_each_max')::integer,
                (select c.id from saga.definition c where c.name = s.step ->> 'child' and c.version = (s.step ->> 'child_version')::integer)
         from jsonb_array_elements(planned) with ordinality s (step, ordinal);
     end if;

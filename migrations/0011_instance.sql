@@ -3,11 +3,12 @@
 
 -- The body of a command. One expression, inlined where it is used.
 create function saga.command_body(id uuid, definition text, version integer, step text, operation text, round integer, attempt integer,
-                                  reply_to text, action text, undo_on_fail boolean, is_mapped boolean, input jsonb) returns json
+                                  reply_to text, action text, undo_on_fail boolean, is_mapped boolean, input jsonb,
+                                  element integer default 0) returns json
 language sql stable
 as $$
     select json_build_object(
-        'saga', jsonb_build_object('id', id, 'definition', definition, 'version', version, 'step', step, 'element', 0,
+        'saga', jsonb_build_object('id', id, 'definition', definition, 'version', version, 'step', step, 'element', element,
                                    'operation', operation, 'round', round, 'attempt', attempt, 'reply_to', reply_to, 'action', action)
                 || case when undo_on_fail then '{"undo_on_fail": true}' else '{}' end::jsonb
                 || case when is_mapped then '{"mapped": true}' else '{}' end::jsonb,
@@ -24,9 +25,11 @@ $$;
 -- transaction (a saga that ends keeps its row until its last fences are queued). Returned are those that were not queued, as the machine's
 -- events: `unmappable`, whose input cannot be made, with the reason, or that name nothing; `condition_false`, of a step that is to be
 -- skipped. The first command of a step asks for its condition; that of a step that waits does nothing else; those of child sagas are for saga.send_children (0016_child.sql), those of locks for saga.take_locks.
+-- Element -1 of a fan-out asks for its list, and is never queued: `spread`, with how many elements it has.
 -- One INSERT for all of them; the plan's steps are read from saga.definition_step, where they lie unpacked.
-create function saga.send_commands(saga_ids uuid[], steps integer[], operations text[], rounds integer[], attempts integer[])
-returns table (ordinal integer, event text, reason text)
+create function saga.send_commands(saga_ids uuid[], steps integer[], operations text[], rounds integer[], attempts integer[],
+                                   elements integer[] default null)
+returns table (ordinal integer, event text, reason text, elements_found integer)
 language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
     set enable_seqscan = off set jit = off
 as $$
@@ -35,16 +38,18 @@ begin
     return query
     with command as materialized (
         select c.ordinal::integer as ordinal, c.saga_id, c.operation, c.round, c.attempt, s.name as step, s.undo_on_fail,
+               coalesce(c.element, 0) as element, s.for_each is not null as is_element,
+               case when coalesce(c.element, 0) < 0 then saga.read_list(s.for_each, s.for_each_max, i.input, i.outputs) end as list,
                d.name as definition, d.version,
                case c.operation when 'undo' then s.undo else s.action end as action,
-               c.operation <> 'action' or c.round > 1 or c.attempt > 1 or s.via in ('saga', 'lock') or saga.runs(s.run_if, s.skip_if, i.input, i.outputs) as holds,
-               c.operation = 'action' and s.via in ('timer', 'signal') or s.via in ('saga', 'lock') as only_asks,
+               c.operation <> 'action' or c.round > 1 or c.attempt > 1 or s.via in ('saga', 'lock') or s.for_each is not null and coalesce(c.element, 0) >= 0 or saga.runs(s.run_if, s.skip_if, i.input, i.outputs) as holds,
+               c.operation = 'action' and s.via in ('timer', 'signal') or s.via in ('saga', 'lock') or coalesce(c.element, 0) < 0 as only_asks,
                c.operation = 'undo' and s.undo_input is not null as is_mapped,
                f.missing, o.orchestrator,
-               case when c.operation = 'undo' and s.undo_input is null then saga.undo_input(f.mapped, i.outputs -> s.name)
+               case when c.operation = 'undo' and s.undo_input is null then saga.undo_input(f.mapped, e.outputs -> s.name)
                     else f.mapped end as input
-        from unnest(saga_ids, steps, operations, rounds, attempts) with ordinality
-                 c (saga_id, step, operation, round, attempt, ordinal)
+        from unnest(saga_ids, steps, operations, rounds, attempts, elements) with ordinality
+                 c (saga_id, step, operation, round, attempt, element, ordinal)
         cross join saga.setting o
         -- LIMIT 1 leaves the planner no other way than a look into the index for each command. It plans once, perhaps when the tables are
         -- still empty, and would rather read them whole.
@@ -52,28 +57,36 @@ begin
         left join lateral (select r.name, r.version from saga.definition r where r.id = i.definition_id limit 1) d on true
         left join lateral (select r.* from saga.definition_step r where r.definition_id = i.definition_id and r.step = c.step limit 1) s
             on true
+        cross join lateral (select case when s.for_each is null then i.outputs
+                                        else saga.element_outputs(s.for_each, s.name, coalesce(c.element, 0), i.input, i.outputs) end as outputs
+                            offset 0) e -- OFFSET: found once
         cross join lateral saga.fill_template(case when c.operation = 'undo' and s.undo_input is not null then s.undo_input else s.input end,
-                                              i.input, i.outputs) f
+                                              i.input, e.outputs) f
     ), sent as (
         insert into outbox.message (type, exchange, routing_key, headers, payload, correlation_id, reply_to)
         select 'saga.command', 'saga.commands', c.action,
                saga.command_headers(c.saga_id, c.step, c.operation),
                saga.command_body(c.saga_id, c.definition, c.version, c.step, c.operation, c.round, c.attempt, c.orchestrator, c.action,
-                                 c.operation = 'undo' and c.undo_on_fail, c.is_mapped, c.input),
+                                 c.operation = 'undo' and c.undo_on_fail, c.is_mapped, c.input, c.element),
                c.saga_id::text, c.orchestrator
         from command c
         where c.holds and not c.only_asks and c.missing is null and c.action is not null and pg_column_size(c.input) <= 524288
         order by c.ordinal
     )
-    select c.ordinal, case when c.holds then 'unmappable' else 'condition_false' end,
+    select c.ordinal,
+           case when not c.holds then 'condition_false' when jsonb_typeof(c.list) = 'number' then 'spread' else 'unmappable' end,
            case when c.step is null then 'there is no such step of such a saga'
                 when not c.holds then 'its condition does not hold'
+                when jsonb_typeof(c.list) = 'string' then format('for_each of step "%s": %s', c.step, c.list #>> '{}')
+                when c.list is not null then 'its list is known'
                 when c.action is null then format('step "%s" has no %s', c.step, c.operation)
-                else format('%s of step "%s": %s', case when c.is_mapped then 'undo_input' else 'input' end, c.step,
+                else format('%s of step "%s"%s: %s', case when c.is_mapped then 'undo_input' else 'input' end, c.step,
+                            case when c.is_element then format(', element %s', c.element) end,
                             case when c.missing is not null then format('the path %s finds nothing', c.missing)
-                                 else format('it has %s bytes, allowed are 524288', pg_column_size(c.input)) end) end
+                                 else format('it has %s bytes, allowed are 524288', pg_column_size(c.input)) end) end,
+           case when c.holds and jsonb_typeof(c.list) = 'number' then c.list::integer end
     from command c
-    where not c.holds
+    where not c.holds or c.list is not null
           or c.only_asks is not true and (c.missing is not null or c.action is null or pg_column_size(c.input) > 524288)
     order by c.ordinal;
 end
@@ -124,7 +137,7 @@ declare
     plan     record;
     steps    jsonb;
     wake_us  bigint;
-    waiting  integer[] := '{}'; -- roots for a worker: those whose condition does not hold, to skip, child sagas, to start, and locks, to take
+    waiting  integer[] := '{}'; -- roots for a worker: those whose condition does not hold, to skip, child sagas, to start, locks, to take, and fan-outs
     hurry    boolean := false;  -- a worker has something to do before it would look by itself
 begin
     select d.name, d.version, d.start_steps, d.timeout_us, d.root_steps, d.root_timeout_us, d.root_conditions into strict plan
@@ -133,7 +146,7 @@ begin
     wake_us := now_us + plan.timeout_us;
     if plan.root_conditions then
         waiting := array(select s.step from saga.definition_step s where s.definition_id = plan_id and s.step = any (plan.root_steps)
-                              and (s.via in ('saga', 'lock') or not saga.runs(s.run_if, s.skip_if, begin_instance.input, '{}')));
+                              and (s.via in ('saga', 'lock') or s.for_each is not null or not saga.runs(s.run_if, s.skip_if, begin_instance.input, '{}')));
         hurry := waiting <> '{}';
     end if;
     for i in 1 .. cardinality(plan.root_steps) loop

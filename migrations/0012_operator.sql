@@ -23,7 +23,7 @@ begin
     elsif octet_length(intend.reason) > 400 then
         raise exception 'the reason has % bytes, allowed are 400', octet_length(intend.reason) using errcode = 'SG403';
     elsif intend.step is not null and not exists (select from saga.definition_step s where s.definition_id = running
-                                                  and s.name = intend.step and (intend.verb <> 'signal' or s.via = 'signal')) then
+                                                  and saga.is_step(s, intend.step) and (intend.verb <> 'signal' or s.via = 'signal')) then
         raise exception 'saga % has no step "%"%', intend.saga, intend.step,
             case intend.verb when 'signal' then ' that waits for a signal' else '' end using errcode = 'SG403';
     elsif intend.verb = 'grant' then
@@ -60,7 +60,7 @@ begin
           from unnest(sagas, revisions) as w (saga, revision)
           join saga.instance i on i.id = w.saga
          where intend_many.step is null
-            or exists (select from saga.definition_step s where s.definition_id = i.definition_id and s.name = intend_many.step
+            or exists (select from saga.definition_step s where s.definition_id = i.definition_id and saga.is_step(s, intend_many.step)
                        and (intend_many.verb <> 'signal' or s.via = 'signal'))
          order by i.id
         on conflict do nothing
@@ -204,11 +204,11 @@ as $$
         select coalesce(jsonb_object_agg(s.name, i.steps -> s.step), '{}') as steps
         from saga.definition_step s
         where s.definition_id = i.definition_id and i.steps -> s.step ->> 's' <> 'WAITING'
-              and not (i.steps -> s.step ->> 's' = 'READY' and i.steps -> s.step ->> 'r' = '0')) begun
+              and not (i.steps -> s.step ->> 's' = 'READY' and i.steps -> s.step ->> 'r' = '0' and not i.steps -> s.step ? 'e')) begun
     cross join lateral (
         (select format('step "%s" would not find %s, and has no default for it', n.name, h.hole ->> 'path') as obstacle
          from saga.definition_step n
-         cross join lateral (values (n.input), (n.undo_input)) t (template)
+         cross join lateral (values (n.for_each), (n.input), (n.undo_input)) t (template)
          cross join lateral jsonb_array_elements(t.template -> 'holes') h (hole)
          where n.definition_id = w.definition and not begun.steps ? n.name
                and (h.hole ->> 'step' is null or begun.steps -> (h.hole ->> 'step') ->> 's' in ('SUCCEEDED', 'SKIPPED'))
@@ -223,6 +223,13 @@ as $$
          order by n.step limit 1)
         limit 1) o
     order by w.ordinal
+$$;
+
+-- Is this the step that is named? One element of a fan-out is named as pick[2].
+create function saga.is_step(step saga.definition_step, name text) returns boolean
+language sql immutable
+as $$
+    select step.name = name or step.for_each is not null and step.name = regexp_replace(name, '\[(0|[1-9][0-9]{0,8})\]$', '')
 $$;
 
 -- Views -------------------------------------------------------------------------------------------------------------------------
@@ -243,10 +250,14 @@ comment on view saga.instances is 'Every saga, running and ended.';
 create view saga.steps as
 select i.id as saga_id, s.name as step, s.kind, e.status ->> 's' as state, (e.status ->> 'r')::integer as round,
        (e.status ->> 'u')::integer as undo_round, (e.status ->> 'a')::integer as attempt, i.outputs -> s.name as output,
-       i.errors -> s.name as error, saga.timestamp_of((e.status ->> 'd')::bigint) as due_at, s.via, s.action, s.undo, s.step as place
+       i.errors -> s.name as error, saga.timestamp_of(coalesce((e.status ->> 'd')::bigint, f.due_us)) as due_at, s.via, s.action, s.undo, s.step as place,
+       f.elements, f.done as elements_done, f.undone as elements_undone -- of a fan-out: how many, and how many succeeded (or are skipped), were undone
 from saga.instances i
 cross join lateral jsonb_array_elements(i.steps) with ordinality e (status, place)
-join saga.definition_step s on s.definition_id = i.definition_id and s.step = e.place - 1;
+join saga.definition_step s on s.definition_id = i.definition_id and s.step = e.place - 1
+left join lateral (select count(*)::integer as elements, count(*) filter (where u.status ->> 's' in ('SUCCEEDED', 'SKIPPED'))::integer as done,
+                          count(*) filter (where u.status ->> 's' = 'UNDONE')::integer as undone, min((u.status ->> 'd')::bigint) as due_us
+                   from jsonb_array_elements(e.status -> 'e') u (status)) f on e.status ? 'e';
 comment on view saga.steps is 'Every step of every saga.';
 
 create view saga.timeline as

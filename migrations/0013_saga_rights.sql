@@ -9,7 +9,8 @@ grant execute on function saga.start(text, jsonb, text), saga.signal(uuid, text,
 -- Who defines sagas.
 grant execute on function
     saga.define(text, interval, boolean),
-    saga.step(text, text, text, text, text, text[], jsonb, jsonb, text, interval, jsonb, jsonb, jsonb, jsonb, boolean, text, text),
+    saga.step(text, text, text, text, text, text[], jsonb, jsonb, text, interval, jsonb, jsonb, jsonb, jsonb, boolean, text, text,
+              text, integer, integer),
     saga.retry_policy(integer, interval, numeric, interval, boolean),
     saga.complete_policy(jsonb, jsonb, text), saga.milliseconds(text, interval, interval, interval), saga.refuse(text, text, text),
     saga.publish(text)
@@ -23,11 +24,11 @@ grant usage on sequence saga.history_id to sagapost_worker;
 grant select, update (applied_at, kept_at, answer, detail) on saga.intent to sagapost_worker;
 grant select on saga.definition, saga.definition_step, saga.setting to sagapost_worker;
 grant execute on function
-    saga.send_commands(uuid[], integer[], text[], integer[], integer[]), saga.fill_template(jsonb, jsonb, jsonb),
+    saga.send_commands(uuid[], integer[], text[], integer[], integer[], integer[]), saga.fill_template(jsonb, jsonb, jsonb),
     saga.runs(jsonb, jsonb, jsonb, jsonb), saga.migration_obstacles(uuid[], integer[]),
     saga.fill_deep(jsonb, jsonb, jsonb), saga.find_value(jsonb, jsonb, jsonb), saga.undo_input(jsonb, jsonb),
     saga.map_input(jsonb, jsonb, jsonb), saga.timestamp_of(bigint), saga.command_headers(uuid, text, text),
-    saga.command_body(uuid, text, integer, text, text, integer, integer, text, text, boolean, boolean, jsonb)
+    saga.command_body(uuid, text, integer, text, text, integer, integer, text, text, boolean, boolean, jsonb, integer)
     to sagapost_worker;
 
 -- Operators look at everything and say what they want.

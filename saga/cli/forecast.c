@@ -42,21 +42,51 @@ int forecast_attempts(const struct running *running, int step)
     }
 }
 
+/* A step, or of a fan-out the element that is due next. */
+static const struct step_status *first_due(const struct running *running, int step,
+                                           int *ret_element)
+{
+    const struct step_status *own = &running->instance.steps[step];
+    const struct step_status *first = own;
+    int element = 0;
+    for (int i = 0; i < own->elements; i++) {
+        const struct step_status *status =
+            machine_status(running->plan, &running->instance, step, i);
+        if (status->due_us != 0 && (first->due_us == 0 || status->due_us < first->due_us)) {
+            first = status;
+            element = i;
+        }
+    }
+    if (ret_element != NULL)
+        *ret_element = element;
+    return first;
+}
+
+int forecast_attempt(const struct running *running, int step)
+{
+    return first_due(running, step, NULL)->attempt;
+}
+
+int64_t forecast_due_us(const struct running *running, int step)
+{
+    return first_due(running, step, NULL)->due_us;
+}
+
 int64_t forecast_sent_us(const struct running *running, int step)
 {
-    const struct step_status *status = &running->instance.steps[step];
+    const struct step_status *status = first_due(running, step, NULL);
     bool is_sent = status->state == STEP_SENT || status->state == STEP_UNDO_SENT;
     return is_sent && status->due_us != 0 ? status->due_us - running->plan->steps[step].timeout_us
                                           : 0;
 }
 
 static const char *what_at(const struct running *running, enum machine_event_type type, int step,
-                           int64_t at_us)
+                           int element, int64_t at_us)
 {
     struct running then = *running;
     const char *because;
     then.now_us = at_us;
-    (void)running_try(&then, type, step, &because);
+    (void)running_try_element(&then, type, step, element, &because);
     return because;
 }
 
@@ -72,12 +102,13 @@ int forecast_next(const struct running *running, struct forecast_event *ret_even
     int64_t deadline_us = running->instance.deadline_us;
     if (deadline_us != 0)
         ret_events[count++] = (struct forecast_event){
-            deadline_us, -1, what_at(running, EVENT_DEADLINE, -1, deadline_us)};
+            deadline_us, -1, what_at(running, EVENT_DEADLINE, -1, 0, deadline_us)};
     for (int i = 0; i < running->plan->step_count; i++) {
-        int64_t due_us = running->instance.steps[i].due_us;
+        int element;
+        int64_t due_us = first_due(running, i, &element)->due_us;
         if (due_us != 0)
             ret_events[count++] =
-                (struct forecast_event){due_us, i, what_at(running, EVENT_DUE, i, due_us)};
+                (struct forecast_event){due_us, i, what_at(running, EVENT_DUE, i, element, due_us)};
     }
     qsort(ret_events, (size_t)count, sizeof *ret_events, compare_events);
     return count;

@@ -10,6 +10,10 @@
 const char *forecast_in_flight(const struct running *running, int step);
 /* How many attempts the policy allows for it; 0: it is not a matter of attempts. */
 int forecast_attempts(const struct running *running, int step);
+/* Which attempt that is, and when its time is up (0: never); of a fan-out, of the element that is
+ * due next. */
+int forecast_attempt(const struct running *running, int step);
+int64_t forecast_due_us(const struct running *running, int step);
 /* When the command that waits for its answer was sent; 0: none does. */
 int64_t forecast_sent_us(const struct running *running, int step);
 

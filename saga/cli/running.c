@@ -108,17 +108,22 @@ enum cli_exit running_read(struct cli *cli, struct running_plans *plans,
     return CLI_DONE;
 }
 
-enum machine_verdict running_try(const struct running *running, enum machine_event_type event,
-                                 int step, const char **ret_because)
+enum machine_verdict running_try_element(const struct running *running,
+                                         enum machine_event_type event, int step, int element,
+                                         const char **ret_because)
 {
     struct instance instance = running->instance;
     struct machine_decision decision;
-    bool fans_out = step >= 0 && step_fans_out(&running->plan->steps[step]);
-    struct machine_event tried = {.type = event,
-                                  .step = step,
-                                  .element = fans_out ? ELEMENT_ALL : 0,
-                                  .now_us = running->now_us};
+    struct machine_event tried = {
+        .type = event, .step = step, .element = element, .now_us = running->now_us};
     machine_apply(running->plan, &instance, &tried, &decision);
     *ret_because = decision.because;
     return decision.verdict;
+}
+
+enum machine_verdict running_try(const struct running *running, enum machine_event_type event,
+                                 int step, const char **ret_because)
+{
+    bool fans_out = step >= 0 && step_fans_out(&running->plan->steps[step]);
+    return running_try_element(running, event, step, fans_out ? ELEMENT_ALL : 0, ret_because);
 }

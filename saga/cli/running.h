@@ -38,8 +38,12 @@ enum cli_exit running_read(struct cli *cli, struct running_plans *plans,
                            const struct pg_result *rows, int row, struct running *ret_running,
                            struct error *error) MUST_CHECK;
 
-/* What the machine would say to `event` of `step` (-1: the saga) now, and why (constant). */
+/* What the machine would say to `event` of `step` (-1: the saga) now, and why (constant). Of a
+ * fan-out it is asked of all its elements; running_try_element asks of one. */
 enum machine_verdict running_try(const struct running *running, enum machine_event_type event,
                                  int step, const char **ret_because);
+enum machine_verdict running_try_element(const struct running *running,
+                                         enum machine_event_type event, int step, int element,
+                                         const char **ret_because);
 
 #endif

@@ -73,14 +73,14 @@ static void params_argument(const struct change *change, struct pg_params *param
 
 /* What would become of it now. */
 static enum cli_exit change_try(struct change *change, struct running_plans *plans,
-                                const struct running *running, int step,
+                                const struct running *running, int step, int element,
                                 enum machine_verdict *ret_verdict, const char **ret_because,
                                 struct error *error)
 {
     if (change->verb->event == EVENT_MIGRATE)
         return move_try(change->cli, plans, &change->move, running, ret_verdict, ret_because,
                         error);
-    *ret_verdict = running_try(running, change->verb->event, step, ret_because);
+    *ret_verdict = running_try_element(running, change->verb->event, step, element, ret_because);
     return CLI_DONE;
 }
 
@@ -163,13 +163,14 @@ static enum cli_exit one_forecast(struct change *change, const struct uuid *id, 
         status = running_read(change->cli, &plans, rows, 0, &running, error);
     if (status != CLI_DONE)
         return status;
-    int step = change->step ? plan_find_step(running.plan, change->step, strlen(change->step)) : -1;
+    int element = 0;
+    int step = change->step ? plan_find_element(running.plan, change->step, &element) : -1;
     if (change->step && step < 0) {
         error_set(error, ERROR_REFUSED, RETRY_POISON, "it has no step \"%s\"", change->step);
         return CLI_REFUSED;
     }
     enum machine_verdict verdict = VERDICT_IGNORED;
-    status = change_try(change, &plans, &running, step, &verdict, &because, error);
+    status = change_try(change, &plans, &running, step, element, &verdict, &because, error);
     if (status != CLI_DONE)
         return status;
     if (verdict == VERDICT_REFUSED) {
@@ -307,12 +308,12 @@ static enum cli_exit page_choose(struct change *change, struct running_plans *pl
         enum cli_exit status = running_read(change->cli, plans, rows, row, &running, error);
         if (status != CLI_DONE)
             return status;
-        int step =
-            change->step ? plan_find_step(running.plan, change->step, strlen(change->step)) : -1;
+        int element = 0;
+        int step = change->step ? plan_find_element(running.plan, change->step, &element) : -1;
         enum machine_verdict verdict = VERDICT_IGNORED;
         const char *because = "it has no such step";
         if (change->step == NULL || step >= 0)
-            status = change_try(change, plans, &running, step, &verdict, &because, error);
+            status = change_try(change, plans, &running, step, element, &verdict, &because, error);
         if (status != CLI_DONE)
             return status;
         if (verdict == VERDICT_APPLIED || verdict == VERDICT_EARLY) {

@@ -200,13 +200,13 @@ static void section_in_flight(const struct shown *shown)
             continue;
         output_text(output, running->plan->steps[i].name);
         output_text(output, what);
-        output_integer(output, running->instance.steps[i].attempt);
+        output_integer(output, forecast_attempt(running, i));
         if (of > 0)
             output_integer(output, of);
         else
             output_text(output, NULL);
         output_time_or_nothing(output, forecast_sent_us(running, i));
-        output_time_or_nothing(output, running->instance.steps[i].due_us);
+        output_time_or_nothing(output, forecast_due_us(running, i));
     }
     output_end(output, "nothing");
 }

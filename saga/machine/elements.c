@@ -98,3 +98,31 @@ enum step_state elements_state(const struct plan_step *step, const struct step_s
     assert(state != STEP_STATE_COUNT);
     return state;
 }
+
+/* Guards and an action of step_table.c: of a fan-out whose list is told. */
+
+static bool asks(const struct context *context)
+{
+    return context->unit.element == ELEMENT_ALL;
+}
+
+bool elements_list_is_empty(const struct context *context)
+{
+    return asks(context) && context->event->count == 0;
+}
+
+bool elements_list_fits(const struct context *context)
+{
+    int count = context->event->count;
+    return asks(context) && count > 0 && count <= context->unit.step->elements_max;
+}
+
+void elements_spread(struct context *context)
+{
+    const struct plan_step *step = context->unit.step;
+    context->status->elements = context->event->count;
+    for (int i = 0; i < context->event->count; i++)
+        context->instance->elements[step->elements_from + i] =
+            (struct step_status){.state = STEP_WAITING};
+    machine_note(context, "fanned_out", &context->unit, "each element of its list is a command");
+}

@@ -316,3 +316,22 @@ int plan_find_step(const struct plan *plan, const char *name, size_t bytes)
     }
     return -1;
 }
+
+int plan_find_element(const struct plan *plan, const char *name, int *ret_element)
+{
+    const char *bracket = strchr(name, '[');
+    size_t bytes = bracket ? (size_t)(bracket - name) : strlen(name);
+    int step = plan_find_step(plan, name, bytes);
+    int element = 0, end = 0;
+    bool fans_out = step >= 0 && step_fans_out(&plan->steps[step]);
+    if (!bracket) {
+        *ret_element = fans_out ? ELEMENT_ALL : 0;
+        return step;
+    }
+    bool is_number = bracket[1] >= '0' && bracket[1] <= '9';
+    bool is_read = is_number && sscanf(bracket, "[%9d]%n", &element, &end) == 1 && end > 0;
+    if (!fans_out || !is_read || bracket[end] != '\0')
+        return -1;
+    *ret_element = element;
+    return step;
+}

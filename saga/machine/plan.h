@@ -27,6 +27,10 @@ void plan_free(struct plan *plan); /* NULL is fine */
 /* Index of the step, or -1. */
 int plan_find_step(const struct plan *plan, const char *name, size_t bytes);
 
+/* The same of "pick", or "pick[2]": an element of a fan-out; ret_element is ELEMENT_ALL for one
+ * without it, 0 for a plain step. */
+int plan_find_element(const struct plan *plan, const char *name, int *ret_element);
+
 /* Fills in ancestors, descendants and pivot from `after` and `kind`, and checks the rules. For
  * plans that are built in memory (tests); plan_read has done it. */
 int plan_complete(struct plan *plan, struct error *error) MUST_CHECK;

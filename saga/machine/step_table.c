@@ -42,17 +42,6 @@ static bool is_element(const struct context *context)
     return step_fans_out(plan_step(context)) && !fans_out(context);
 }
 
-static bool list_is_empty(const struct context *context)
-{
-    return fans_out(context) && context->event->count == 0;
-}
-
-static bool list_fits(const struct context *context)
-{
-    return fans_out(context) && context->event->count > 0 &&
-           context->event->count <= plan_step(context)->elements_max;
-}
-
 static bool is_timer(const struct context *context)
 {
     return plan_step(context)->via == VIA_TIMER;
@@ -269,18 +258,6 @@ static void ask_list(struct context *context)
     command(context, OPERATION_ACTION, 0);
 }
 
-/* Each element begins as a step does. */
-static void spread(struct context *context)
-{
-    const struct plan_step *step = plan_step(context);
-    int count = context->event->count;
-    status(context)->elements = count;
-    for (int i = 0; i < count; i++)
-        context->instance->elements[step->elements_from + i] =
-            (struct step_status){.state = STEP_WAITING};
-    machine_note(context, "fanned_out", &context->unit, "each element of its list is a command");
-}
-
 static void unsend(struct context *context)
 {
     status(context)->round = 0;
@@ -404,8 +381,11 @@ static void violation(struct context *context)
     context->violation = true;
 }
 
-#define ignore machine_ignore
-#define refuse machine_refuse
+#define list_is_empty elements_list_is_empty
+#define list_fits     elements_list_fits
+#define spread        elements_spread
+#define ignore        machine_ignore
+#define refuse        machine_refuse
 
 #define S(name) VALUE_BIT(STEP_##name)
 #define E(name) VALUE_BIT(ON_##name)

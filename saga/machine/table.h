@@ -183,6 +183,9 @@ bool settle_is_stuck(const struct unit *unit); /* only a person or a late answer
 /* elements.c: the state of a fan-out, in one word, from those of its elements. */
 #define ELEMENTS_TOLD_FIRST 11
 MACHINE_ROWS enum step_state *elements_told_first(void);
+bool elements_list_is_empty(const struct context *context);
+bool elements_list_fits(const struct context *context);
+void elements_spread(struct context *context); /* each element begins as a step does */
 enum step_state elements_state(const struct plan_step *step, const struct step_status *elements,
                                int count);
 

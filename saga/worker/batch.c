@@ -11,8 +11,8 @@
  * statement ends in batch_fail, the loss of the connection in its callbacks. */
 
 /* A saga of SAGA_STEPS_MAX steps cannot decide more often than that about commands that were not
- * sent: each such answer settles a step. */
-#define PASSES_MAX (2 * SAGA_STEPS_MAX)
+ * sent: each such answer settles a step or an element, or tells a list. */
+#define PASSES_MAX (3 * SAGA_STEPS_MAX + SAGA_ELEMENTS_MAX)
 
 static void on_locked(void *data, struct pg_result *result, const struct error *failure);
 static void on_found(void *data, struct pg_result *result, const struct error *failure);
@@ -288,6 +288,16 @@ void batch_run_intents(struct batch *batch, int count_max, const int64_t *skippe
     sync_then(batch, on_intents);
 }
 
+/* The step that a work names. An answer says of which element it is; an intent names one as
+ * pick[2], or means them all. */
+static int find_step(const struct plan *plan, const struct work *work, int *ret_element)
+{
+    if (work->message) {
+        return plan_find_step(plan, work->step, strlen(work->step));
+    }
+    return plan_find_element(plan, work->step, ret_element);
+}
+
 /* What the machine says to one work. */
 static int decide_work(struct batch *batch, struct work *work, struct error *error)
 {
@@ -308,7 +318,7 @@ static int decide_work(struct batch *batch, struct work *work, struct error *err
     }
     happening->event.step = -1;
     if (work->step) {
-        happening->event.step = plan_find_step(fact->plan, work->step, strlen(work->step));
+        happening->event.step = find_step(fact->plan, work, &happening->event.element);
         if (happening->event.step < 0) {
             work->result = WORK_NONSENSE;
             work->detail = "the definition has no such step";
@@ -437,7 +447,7 @@ static int decide_about_unsent(struct batch *batch, const struct pg_result *unse
         const char *event = pg_text(unsent, row, 1);
         int type = event ? machine_event_parse(event, strlen(event)) : -1;
         bool is_of_lock = type == EVENT_GRANT || type == EVENT_DENIED;
-        if (!is_of_lock && type != EVENT_CONDITION_FALSE) {
+        if (!is_of_lock && type != EVENT_CONDITION_FALSE && type != EVENT_SPREAD) {
             type = EVENT_UNMAPPABLE;
             batch->unmappable++;
         }
@@ -450,6 +460,8 @@ static int decide_about_unsent(struct batch *batch, const struct pg_result *unse
             .fact = decisions->commands[at].fact,
             .event = {.type = (enum machine_event_type)type,
                       .step = command->step,
+                      .element = command->element,
+                      .count = type == EVENT_SPREAD ? (int)pg_int(unsent, row, 3) : 0,
                       .operation = command->operation,
                       .round = command->round,
                       .attempt = command->attempt,

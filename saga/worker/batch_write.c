@@ -1,6 +1,7 @@
 #include "saga/worker/batch_private.h"
 
 #include "saga/worker/sql.h"
+#include <string.h>
 
 void batch_answer(const struct work *work, const char **ret_answer, const char **ret_detail)
 {
@@ -131,11 +132,32 @@ static void item_members(struct batch *batch, const char *members)
     pg_params_item_text(&batch->params, object);
 }
 
-/* The eleven columns of update_instances.sql and end_instances.sql, by number from 0. */
+static void item_elements(struct batch *batch, const struct fact *fact)
+{
+    if (!fact->element_outputs) {
+        pg_params_item_null(&batch->params);
+        return;
+    }
+    char *array = arena_alloc(batch->arena, fact->element_output_bytes + 3);
+    if (!array) {
+        batch->params.bytes.failed = true; /* told when it is sent */
+        pg_params_item_text(&batch->params, "[]");
+        return;
+    }
+    char *at = stpcpy(array, "[");
+    for (const struct element_output *output = fact->element_outputs; output;
+         output = output->next) {
+        at = stpcpy(stpcpy(at, output == fact->element_outputs ? "" : ", "), output->text);
+    }
+    stpcpy(at, "]");
+    pg_params_item_text(&batch->params, array);
+}
+
+/* The twelve columns of update_instances.sql and end_instances.sql, by number from 0. */
 static const enum pg_type instance_columns[] = {
     PG_TYPE_UUID,  PG_TYPE_TEXT,        PG_TYPE_TEXT,        PG_TYPE_TEXT,
     PG_TYPE_BOOL,  PG_TYPE_BOOL,        PG_TYPE_JSONB,       PG_TYPE_JSONB,
-    PG_TYPE_JSONB, PG_TYPE_TIMESTAMPTZ, PG_TYPE_TIMESTAMPTZ,
+    PG_TYPE_JSONB, PG_TYPE_TIMESTAMPTZ, PG_TYPE_TIMESTAMPTZ, PG_TYPE_JSONB,
 };
 
 static void item_of_fact(struct batch *batch, const struct fact *fact, int column)
@@ -174,8 +196,11 @@ static void item_of_fact(struct batch *batch, const struct fact *fact, int colum
     case 9:
         item_time(params, instance->deadline_us);
         break;
-    default:
+    case 10:
         item_time(params, fact->wake_us);
+        break;
+    default:
+        item_elements(batch, fact);
         break;
     }
 }
@@ -207,6 +232,8 @@ static void send_instances(struct batch *batch, const struct pg_statement *state
         if (wanted(fact)) {
             fact->changed = false;
             fact->outputs = fact->errors = NULL;
+            fact->element_outputs = NULL;
+            fact->element_output_bytes = 0;
         }
     }
 }
@@ -216,7 +243,7 @@ static void send_history(struct batch *batch)
     struct pg_params *params = &batch->params;
     const struct decisions *decisions = &batch->decisions;
     static const enum pg_type types[] = {PG_TYPE_UUID,  PG_TYPE_TEXT, PG_TYPE_TEXT, PG_TYPE_TEXT,
-                                         PG_TYPE_JSONB, PG_TYPE_TEXT, PG_TYPE_TEXT};
+                                         PG_TYPE_JSONB, PG_TYPE_TEXT, PG_TYPE_TEXT, PG_TYPE_INT4};
     pg_params_reset(params);
     for (int column = 0; column < (int)(sizeof types / sizeof types[0]); column++) {
         pg_params_array_begin(params, types[column]);
@@ -227,8 +254,10 @@ static void send_history(struct batch *batch)
                 pg_params_item_uuid(params, &fact->id);
             } else if (column == 4 && note->error.text) {
                 pg_params_item_bytes(params, note->error.text, note->error.bytes);
-            } else if (column == 4) {
+            } else if (column == 4 || (column == 7 && note->note.element == ELEMENT_ALL)) {
                 pg_params_item_null(params);
+            } else if (column == 7) {
+                pg_params_item_int4(params, note->note.element);
             } else {
                 int step = note->note.step;
                 const char *const texts[] = {NULL,
@@ -304,7 +333,7 @@ static void send_commands(struct batch *batch)
     struct pg_params *params = &batch->params;
     const struct decisions *decisions = &batch->decisions;
     pg_params_reset(params);
-    for (int column = 0; column < 5; column++) {
+    for (int column = 0; column < 6; column++) {
         pg_params_array_begin(params, column == 0   ? PG_TYPE_UUID
                                       : column == 2 ? PG_TYPE_TEXT
                                                     : PG_TYPE_INT4);
@@ -316,7 +345,8 @@ static void send_commands(struct batch *batch)
             } else if (column == 2) {
                 pg_params_item_text(params, saga_operation_name(command->operation));
             } else {
-                const int numbers[] = {0, command->step, 0, command->round, command->attempt};
+                const int numbers[] = {
+                    0, command->step, 0, command->round, command->attempt, command->element};
                 pg_params_item_int4(params, numbers[column]);
             }
         }

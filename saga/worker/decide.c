@@ -68,6 +68,68 @@ static int merge_member(struct decisions *decisions, const char **members, const
     return 0;
 }
 
+/* The outputs of a fan-out are an array, in the order of its list, from the time on that this is
+ * known: until an element has succeeded there is null. */
+static int make_room_for_elements(struct decisions *decisions, struct fact *fact,
+                                  const struct machine_event *event, struct error *error)
+{
+    char nulls[SAGA_ELEMENTS_MAX * 6 + 3]; /* "null, " each */
+    size_t bytes = 0;
+    nulls[bytes++] = '[';
+    for (int i = 0; i < event->count && i < SAGA_ELEMENTS_MAX; i++) {
+        bytes += (size_t)snprintf(nulls + bytes, sizeof nulls - bytes, "%snull", i > 0 ? ", " : "");
+    }
+    nulls[bytes++] = ']';
+    const struct json_span array = {nulls, bytes, JSON_ARRAY};
+    return merge_member(decisions, &fact->outputs, fact->plan->steps[event->step].name, &array,
+                        error);
+}
+
+static int keep_element_output(struct decisions *decisions, struct fact *fact,
+                               const struct happening *happening, struct error *error)
+{
+    const struct machine_event *event = &happening->event;
+    const struct json_span *output = &happening->output;
+    struct element_output *kept = arena_alloc(decisions->arena, sizeof *kept);
+    const char *text = arena_format(
+        decisions->arena, "[\"%s\", %d, %.*s]", fact->plan->steps[event->step].name, event->element,
+        output->text ? (int)output->bytes : 4, output->text ? output->text : "null");
+    if (!kept || !text) {
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER,
+                         "the outputs of a batch are over the limit");
+    }
+    *kept = (struct element_output){.text = text};
+    if (!fact->element_outputs) {
+        fact->element_outputs_end = &fact->element_outputs;
+    }
+    *fact->element_outputs_end = kept;
+    fact->element_outputs_end = &kept->next;
+    fact->element_output_bytes += strlen(text) + 2;
+    return 0;
+}
+
+/* The last error of a step is kept: of an element it says of which. */
+static int keep_error(struct decisions *decisions, struct fact *fact,
+                      const struct happening *happening, struct error *error)
+{
+    const struct plan_step *step = &fact->plan->steps[happening->event.step];
+    struct json_span told = happening->error;
+    if (step_fans_out(step)) {
+        const char *cursor = NULL;
+        struct json_span name, value;
+        bool is_empty = !json_next(&told, &cursor, &name, &value);
+        const char *text =
+            arena_format(decisions->arena, "{\"element\": %d%s%.*s", happening->event.element,
+                         is_empty ? "" : ", ", (int)told.bytes - 1, told.text + 1);
+        if (!text) {
+            return error_set(error, ERROR_NO_MEMORY, RETRY_LATER,
+                             "the outputs of a batch are over the limit");
+        }
+        told = (struct json_span){text, strlen(text), JSON_OBJECT};
+    }
+    return merge_member(decisions, &fact->errors, step->name, &told, error);
+}
+
 /* From the time a command was sent to its answer. The row keeps when the answer is due, not when
  * the command went out; due less the timeout is that, unless a backoff set it otherwise. */
 static int64_t answer_latency_us(const struct fact *fact, const struct machine_event *event)
@@ -76,8 +138,10 @@ static int64_t answer_latency_us(const struct fact *fact, const struct machine_e
     if (!is_reply || event->step < 0) {
         return -1;
     }
-    const struct step_status *status = &fact->instance.steps[event->step];
-    if (fact->plan->steps[event->step].via == VIA_SAGA) { /* due when it is to be reminded */
+    const struct step_status *status =
+        machine_status(fact->plan, &fact->instance, event->step, event->element);
+    /* A child saga is due when it is to be reminded. */
+    if (!status || fact->plan->steps[event->step].via == VIA_SAGA) {
         return -1;
     }
     if ((status->state != STEP_SENT && status->state != STEP_UNDO_SENT) || status->due_us == 0) {
@@ -130,11 +194,12 @@ static int collect(struct decisions *decisions, struct fact *fact,
     }
     for (int i = 0; i < decision->command_count; i++) {
         const struct machine_command *command = &decision->commands[i];
-        decisions->commands[decisions->command_count++] =
-            (struct decided_command){.fact = happening->fact,
-                                     .command = *command,
-                                     .unsent = step_waits(&fact->plan->steps[command->step])};
-        fact->asks_condition |= command_asks_condition(fact->plan, &decision->commands[i]);
+        decisions->commands[decisions->command_count++] = (struct decided_command){
+            .fact = happening->fact,
+            .command = *command,
+            .unsent = step_waits(&fact->plan->steps[command->step]) || command_asks_list(command)};
+        fact->asks_condition |=
+            command_asks_condition(fact->plan, command) || command_asks_list(command);
     }
     bool error_told = false;
     for (int i = 0; i < decision->note_count; i++) {
@@ -171,11 +236,17 @@ static int keep_what_it_brought(struct decisions *decisions, struct fact *fact,
     bool is_output = event->operation != OPERATION_UNDO &&
                      (event->type == EVENT_OK || event->type == EVENT_EXECUTED ||
                       event->type == EVENT_SIGNAL || event->type == EVENT_GRANT);
+    if (event->type == EVENT_SPREAD) {
+        return make_room_for_elements(decisions, fact, event, error);
+    }
+    if (is_output && step_fans_out(&fact->plan->steps[event->step])) {
+        return keep_element_output(decisions, fact, happening, error);
+    }
     if (is_output) {
         return merge_member(decisions, &fact->outputs, step, &happening->output, error);
     }
     if (happening->error.text) {
-        return merge_member(decisions, &fact->errors, step, &happening->error, error);
+        return keep_error(decisions, fact, happening, error);
     }
     return 0;
 }

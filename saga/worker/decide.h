@@ -21,6 +21,11 @@
 #include "outbox/runtime/uuid.h"
 #include "saga/machine/machine.h"
 
+struct element_output {
+    const char *text;
+    struct element_output *next;
+};
+
 struct fact {
     struct uuid id;
     int definition_id;
@@ -36,9 +41,14 @@ struct fact {
     bool wants_signals;  /* signals that were kept are to be looked at: a step waits, or it ended */
     bool moved;          /* to another definition: its row has to say so before it is written */
     bool leaves_locks;   /* a step no longer waits for its lock, and has not got it */
-    bool asks_condition; /* a condition is to be asked for before anything else happens to it */
+    bool asks_condition; /* a condition, or a list, is to be asked for before anything else happens
+                            to it */
     const char *outputs; /* members to merge in, `"step": value, ...`; NULL: none */
     const char *errors;
+    /* Outputs of elements of fan-outs, `["step", element, value]` each, the first that came first.
+     */
+    struct element_output *element_outputs, **element_outputs_end;
+    size_t element_output_bytes;
     struct instance instance; /* at the end: its elements are not cleared for each saga */
 };
 

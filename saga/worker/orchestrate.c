@@ -154,6 +154,7 @@ static bool start_replies(struct orchestrate *orchestrate)
             .step = body->step,
             .message = messages[i],
             .happening = {.event = {.type = body->event,
+                                    .element = body->element,
                                     .operation = body->operation,
                                     .round = body->round,
                                     .attempt = body->attempt,

@@ -1,5 +1,7 @@
 /* test_elements.c: steps that are fanned out over a list, rule by rule. */
+#include "saga/machine/plan.h"
 #include "tests/machine/fixture.h"
+#include "tests/machine/sagas.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -230,6 +232,49 @@ static void a_condition_is_asked_for_with_the_list(void **state)
     assert_false(command_asks_condition(&fixture.plan, &fixture.decision.commands[0]));
 }
 
+/* The elements of a step lie elsewhere in another version, and go with it. */
+static void elements_go_along_to_another_version(void **state)
+{
+    (void)state;
+    static struct plan to;
+    start("f f0");
+    saga_make("f f0", &to);
+    to.version = fixture.plan.version + 1;
+    to.steps[0].name = "c"; /* not begun there, and as long as may be */
+    to.steps[1].name = "a";
+    to.steps[1].after = 0;
+    assert_int_equal(plan_complete(&to, NULL), 0);
+    spread('a', 2);
+    element_ok('a', 1);
+    machine_apply(&fixture.plan, &fixture.instance,
+                  &(struct machine_event){
+                      .type = EVENT_MIGRATE, .step = -1, .now_us = fixture.now_us, .to = &to},
+                  &fixture.decision);
+    assert_int_equal(fixture.decision.verdict, VERDICT_APPLIED);
+    assert_int_equal(fixture.instance.steps[1].elements, 2);
+    assert_int_equal(fixture.instance.elements[2].state, STEP_SENT);
+    assert_int_equal(fixture.instance.elements[3].state, STEP_SUCCEEDED);
+    assert_true(command_asks_list(&fixture.decision.commands[0]));
+}
+
+static void a_name_may_name_an_element(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int step, element;
+    } names[] = {{"a", 0, ELEMENT_ALL}, {"a[0]", 0, 0},  {"a[17]", 0, 17}, {"b", 1, 0},
+                 {"b[0]", -1, 0},       {"a[]", -1, 0},  {"a[-1]", -1, 0}, {"a[1]x", -1, 0},
+                 {"a[1", -1, 0},        {"c[1]", -1, 0}, {"[1]", -1, 0},   {"", -1, 0}};
+    start("f c");
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        int element = 0;
+        assert_int_equal(plan_find_element(&fixture.plan, names[i].name, &element), names[i].step);
+        if (names[i].step >= 0)
+            assert_int_equal(element, names[i].element);
+    }
+}
+
 /* The largest fan-out: as many commands and notes as one event can bring. */
 static void the_largest_list_fits_into_a_decision(void **state)
 {
@@ -296,6 +341,8 @@ int main(void)
         cmocka_unit_test(a_skip_of_all_fences_what_is_in_flight),
         cmocka_unit_test(what_names_no_element_is_let_by),
         cmocka_unit_test(a_condition_is_asked_for_with_the_list),
+        cmocka_unit_test(elements_go_along_to_another_version),
+        cmocka_unit_test(a_name_may_name_an_element),
         cmocka_unit_test(the_largest_list_fits_into_a_decision),
         cmocka_unit_test(no_element_however_wrong_stops_the_machine),
     };

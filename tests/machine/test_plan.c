@@ -95,6 +95,43 @@ static void refused(const char *json, const char *why)
     assert_int_equal(plan_read(json, strlen(json), &plan, NULL), ERROR_PROTOCOL);
 }
 
+#define FAN_OUT(kind, undo, via, limits)                                                           \
+    "{\"name\": \"pick\", \"action\": \"shop.pick\", \"undo\": " undo                              \
+    ", \"participant\": \"shop\", \"kind\": \"" kind "\", \"via\": \"" via                         \
+    "\", \"after\": [], \"timeout_ms\": 30000, \"retry\": " POLICY ", \"undo_retry\": " POLICY     \
+    ", \"undo_on_fail\": false, \"for_each\": {\"holes\": []}" limits "}"
+#define PICK(limits) FAN_OUT("compensable", "\"shop.unpick\"", "command", limits)
+
+static void a_fan_out(void **state)
+{
+    (void)state;
+    static const char json[] =
+        PLAN(PICK(", \"for_each_max\": 7, \"for_each_at_once\": 3") ", " RESERVE ", " PICK(
+            ", \"for_each_max\": 505"));
+    struct error error = {0};
+    struct plan *plan = NULL;
+    assert_int_equal(plan_read(json, strlen(json), &plan, &error), ERROR_PROTOCOL);
+    assert_non_null(strstr(error.message, "another step has this name"));
+    static const char one[] =
+        PLAN(PICK(", \"for_each_max\": 7, \"for_each_at_once\": 3") "," RESERVE);
+    assert_int_equal(plan_read(one, strlen(one), &plan, &error), 0);
+    assert_int_equal(plan->steps[0].elements_max, 7);
+    assert_int_equal(plan->steps[0].elements_at_once, 3);
+    assert_int_equal(plan->steps[1].elements_max, 0);
+    assert_int_equal(plan->steps[1].elements_from, 7);
+    plan_free(plan);
+    refused(PLAN(PICK("")), "\"for_each_max\" is no number");
+    refused(PLAN(PICK(", \"for_each_max\": 513")), "\"for_each_max\" is 513");
+    refused(PLAN(PICK(", \"for_each_max\": 5, \"for_each_at_once\": 0")),
+            "\"for_each_at_once\" is 0");
+    refused(PLAN(PICK(", \"for_each_max\": 512") "," PICK(", \"for_each_max\": 1")),
+            "too many elements together");
+    refused(PLAN(FAN_OUT("pivot", "null", "command", ", \"for_each_max\": 5")),
+            "a pivot is no fan-out");
+    refused(PLAN(FAN_OUT("compensable", "null", "timer", ", \"for_each_max\": 5")),
+            "only a command is fanned out");
+}
+
 static void what_is_no_plan(void **state)
 {
     (void)state;
@@ -257,6 +294,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_order_saga),
+        cmocka_unit_test(a_fan_out),
         cmocka_unit_test(what_is_no_plan),
         cmocka_unit_test(what_is_wrong_in_a_step_is_named),
         cmocka_unit_test(what_is_wrong_in_the_graph_is_named),

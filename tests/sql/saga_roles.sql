@@ -24,9 +24,9 @@ insert into wanted values
     ('sagapost_worker', '{outcome}', 'INSERT SELECT UPDATE'),
     ('sagapost_definer', '{draft, draft_step, definition, definition_step, definitions, reservation}', 'SELECT'),
     ('sagapost_definer', '{handler}', 'DELETE INSERT SELECT UPDATE'),
-    ('sagapost_operator', '{instances, children, locks, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, outcome,
+    ('sagapost_operator', '{instances, children, locks, steps, elements, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, outcome,
                             outcome_horizon, reservation}', 'SELECT'),
-    ('sagapost_reader', '{instances, children, locks, steps, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, reservation}', 'SELECT');
+    ('sagapost_reader', '{instances, children, locks, steps, elements, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, reservation}', 'SELECT');
 select set_eq('select * from allowed where role = ''' || name || '''', 'select role, unnest(relations), privileges from wanted where role = ''' || name || '''', name || ': relations')
 from role;
 select is((select string_agg(attname, ' ' order by attname) from pg_attribute where attrelid = 'saga.intent'::regclass and attnum > 0

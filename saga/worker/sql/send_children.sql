@@ -4,4 +4,4 @@
 -- $5 integer[] round   $6 integer[] attempt
 --
 -- Plan: function scan.
-select ordinal, event, reason from saga.send_children($1, $2, $3, $4, $5, $6);
+select ordinal, event, reason, null::integer as elements_found from saga.send_children($1, $2, $3, $4, $5, $6);

@@ -223,6 +223,51 @@ static void a_wait_asks_and_sends_nothing(void **state)
     assert_true(fixture->decisions.commands[1].unsent);
 }
 
+/* A list is asked for first; then each element is sent, and brings its own output and error. */
+static void elements_bring_outputs_of_their_own(void **state)
+{
+    struct fixture *fixture = *state;
+    struct plan_step *ship = &fixture->plan->steps[2];
+    ship->elements_max = ship->elements_at_once = 3;
+    struct happening replies[] = {reply(EVENT_OK, 0), reply(EVENT_OK, 1)};
+    apply(fixture, &replies[0]);
+    apply(fixture, &replies[1]);
+    assert_true(fixture->fact.asks_condition);
+    assert_true(fixture->decisions.commands[1].unsent);
+    fixture->fact.outputs = NULL;
+    struct happening list = {
+        .event = {.type = EVENT_SPREAD, .step = 2, .element = ELEMENT_ALL, .count = 3}};
+    apply(fixture, &list);
+    assert_string_equal(fixture->fact.outputs, "\"ship\": [null, null, null]");
+    assert_int_equal(fixture->decisions.command_count, 5);
+    assert_int_equal(fixture->decisions.commands[4].command.element, 2);
+    for (int element = 2; element >= 1; element--) {
+        struct happening done = reply(EVENT_OK, 2);
+        done.event.element = element;
+        done.output = (struct json_span){element == 2 ? "{\"n\": 2}" : NULL, 8, JSON_OBJECT};
+        apply(fixture, &done);
+        assert_int_equal(done.latency_us, 0);
+    }
+    assert_string_equal(fixture->fact.element_outputs->text, "[\"ship\", 2, {\"n\": 2}]");
+    assert_string_equal(fixture->fact.element_outputs->next->text, "[\"ship\", 1, null]");
+    assert_null(fixture->fact.element_outputs->next->next);
+    assert_int_equal(fixture->fact.element_output_bytes, 21 + 17 + 2 * 2);
+    struct happening failed = reply(EVENT_FAILED, 2);
+    failed.error = (struct json_span){"{\"code\": \"no\"}", 14, JSON_OBJECT};
+    apply(fixture, &failed);
+    assert_string_equal(fixture->fact.errors, "\"ship\": {\"element\": 0, \"code\": \"no\"}");
+    struct happening again = reply(EVENT_FAILED, 2);
+    again.event.round = 2;
+    again.error = (struct json_span){"{}", 2, JSON_OBJECT};
+    fixture->fact.errors = NULL;
+    fixture->decisions.now_us += 10 * US_PER_S;
+    struct happening due = {.event = {.type = EVENT_DUE, .step = -1}};
+    apply(fixture, &due);
+    apply(fixture, &again);
+    assert_string_equal(fixture->fact.errors, "\"ship\": {\"element\": 0}");
+    assert_int_equal(fixture->fact.instance.steps[2].state, STEP_RETRY_WAIT);
+}
+
 static void a_migrated_saga_goes_by_the_other_plan(void **state)
 {
     struct fixture *fixture = *state;
@@ -319,6 +364,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_condition_is_asked_for_first, setup, teardown),
         cmocka_unit_test_setup_teardown(a_wait_asks_and_sends_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(elements_bring_outputs_of_their_own, setup, teardown),
         cmocka_unit_test_setup_teardown(a_migrated_saga_goes_by_the_other_plan, setup, teardown),
         cmocka_unit_test_setup_teardown(many_decisions_grow, setup, teardown),
         cmocka_unit_test_setup_teardown(outputs_over_the_limit_fail, setup, teardown),
