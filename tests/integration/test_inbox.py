@@ -136,16 +136,18 @@ def test_killed_between_commit_and_acknowledgement(sales):
 
 
 def test_through_lost_connections(sales, seed):
-    """Both connections are cut while messages flow, COMMIT's answers and acknowledgements are lost, PostgreSQL is started again."""
+    """Both connections are cut while messages flow, COMMITs, their answers and acknowledgements are lost, PostgreSQL is started again."""
     chance = random.Random(seed)
     network = Network(sales.place)
     try:
         sales.start(network=network)
         sold = 0
-        for fault in ("commit", "ack", "postgres", "rabbitmq", "restart"):
+        for fault in ("commit", "no commit", "ack", "postgres", "rabbitmq", "restart"):
             count = chance.randrange(50, 150)
             if fault == "commit":
                 network.postgres.cut_before(TO_CLIENT, COMMITTED)
+            elif fault == "no commit":  # what was acknowledged already would be lost with it
+                network.postgres.cut_before(TO_SERVER, COMMITTED)
             elif fault == "ack":
                 network.rabbitmq.cut_before(TO_SERVER, CONFIRMED)
             sales.sell(sold + 1, count)
