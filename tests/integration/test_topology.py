@@ -51,7 +51,7 @@ def test_names_a_participant_that_only_running_sagas_of_an_older_version_call(pl
 def test_a_database_of_participants_alone(sandbox, place):
     place.sql("drop schema saga, inbox, outbox cascade")
     place.sagapost("migrate", "--parts", "participant")
-    place.sql(Shop.text("schema"))
+    place.sql(Shop.text("orders"))
     place.sql("create function public.pay(input jsonb) returns jsonb language sql as 'select input'; select saga.handle('payment.capture', 'public.pay')")
     assert {row for row in declare(place) if row.startswith("queue")} == {"queue saga.dead", "queue saga.commands.payment"}
 
