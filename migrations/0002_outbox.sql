@@ -259,9 +259,30 @@ create table outbox.position (
     last_id           bigint not null default 0,
     last_id_ever      bigint not null default 0, -- the highest id ever settled (a rebase after dump and restore needs it)
     bound             bigint not null default 0, -- no row that t1 does not see and that began after t1 has an id up to this one
+    shares            integer not null default 1,     -- of so many shares this is one: which rows of the log are its own (outbox.share_of)
+    at_rest           boolean not null default false, -- nothing is in flight, and its relay sends nothing before it says otherwise (0017)
     relay             text,                      -- who holds the share: host, pid, started
     updated_at        timestamptz not null default clock_timestamp()
 ) with (fillfactor = 10);
+
+-- A change of the number of shares that is under way (0017): wanted is null when none is.
+create table outbox.share_change (
+    only_row boolean primary key default true check (only_row),
+    wanted   integer,     -- so many there shall be
+    barrier  pg_snapshot, -- every relay is to settle all that this sees, and nothing else
+    asked_by text,
+    asked_at timestamptz
+);
+insert into outbox.share_change default values;
+
+-- The share of a message, of so many: by its key, or by its id when it has none. It must never change, on no version and no platform: a key that moved
+-- to another share would be lost or repeated, by where the two positions are. So it is no hash of PostgreSQL's own; and SHA-256 is there under FIPS
+-- too, where MD5 is not. 1.0 us, and only where there is more than one share. Shares multiplied are shares split: (h mod kN) mod N = h mod N.
+-- Not IMMUTABLE, though it is, since convert_to() is not: it would not be inlined.
+create function outbox.share_of(key text, id bigint, shares integer) returns integer
+    language sql stable parallel safe
+    return ((case when key is null then id
+                  else ('x' || left(encode(sha256(convert_to(key, 'UTF8')), 'hex'), 8))::bit(32)::bigint end) % shares)::integer;
 
 -- The first share begins here: what commits from now on is published.
 insert into outbox.position (share, system_identifier, database_oid, t1)
@@ -322,24 +343,30 @@ create index intent_discarded on outbox.intent (message_id) where answer = 'disc
 -- lock (1397161985, share); a writer tries to share it. Granted: the relay is awake, and cannot go to sleep before this transaction has
 -- ended without looking once more. Refused: the relay sleeps, and gets the notification when this transaction commits.
 -- The lock is tried in the trigger's WHEN, so that the common case calls no function in PL/pgSQL: 5 us of an INSERT.
+-- With several shares a writer does not know whose its rows are without hashing them: it tries the lock of each, which is 1 us for each more, and least()
+-- does that without stopping at the first. Those that refused are notified.
 -- `set local sagapost.wakeup = 'off'` keeps back the notification: a transaction that has notified cannot be prepared for a two-phase commit. A
 -- relay that sleeps then finds the message at its next poll.
-create function outbox.wake_relay() returns trigger
+create function outbox.wake_relays() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
     if current_setting('sagapost.wakeup', true) is distinct from 'off' then
-        perform pg_notify('sagapost_outbox_' || tg_argv[0], '');
+        for share in 0 .. tg_argv[0]::integer - 1 loop
+            if tg_argv[0] = '1' or not pg_try_advisory_xact_lock_shared(1397161985, share) then
+                perform pg_notify('sagapost_outbox_' || share, '');
+            end if;
+        end loop;
     end if;
     return null;
 end
 $$;
 
-create trigger wake_relay_0
+create trigger wake_relays
     after insert on outbox.message
     for each statement
     when (not pg_try_advisory_xact_lock_shared(1397161985, 0))
-    execute function outbox.wake_relay('0');
+    execute function outbox.wake_relays('1');
 
 -- Truncation --------------------------------------------------------------------------------------------------------------------
 
@@ -521,7 +548,7 @@ create function outbox.discard(message_id uuid, reason text default null) return
 -- What one sees ---------------------------------------------------------------------------------------------------------------------
 
 -- Rows that committed and are not settled, by share, counted up to rows_max, and the age of the one with the lowest id.
--- By the persisted position, which trails the relay by what is in flight. With one share all rows are its own.
+-- By the persisted position, which trails the relay by what is in flight. Of several shares each counts its own rows, and reads the others' for it.
 create function outbox.backlog_at_most(rows_max bigint default null) returns table (share integer, rows bigint, oldest_age interval)
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
@@ -535,29 +562,34 @@ begin
         settled := case when pos.t2 is null then 9223372036854775807 else pos.last_id end;
         share := pos.share;
         execute 'select count(*)
-                   from (select from outbox.message where xid = any ($1)
-                         union all
-                         select from outbox.message where xid >= $2
-                         union all
-                         select from outbox.message where xid = any ($3) and id > $5 and pg_visible_in_snapshot(xid, $6)
-                         union all
-                         select from outbox.message where xid >= $4 and id > greatest($5, $8) and pg_visible_in_snapshot(xid, $6)
-                         limit $7) as unsettled'
+                   from (select from (select key, id from outbox.message where xid = any ($1)
+                                      union all
+                                      select key, id from outbox.message where xid >= $2
+                                      union all
+                                      select key, id from outbox.message where xid = any ($3) and id > $5 and pg_visible_in_snapshot(xid, $6)
+                                      union all
+                                      select key, id from outbox.message
+                                       where xid >= $4 and id > greatest($5, $8) and pg_visible_in_snapshot(xid, $6)) as unsettled
+                          where $9 = 1 or outbox.share_of(key, id, $9) = $10
+                          limit $7) as counted'
            into rows
           using array(select pg_snapshot_xip(seen)), pg_snapshot_xmax(seen),
-                array(select pg_snapshot_xip(pos.t1)), pg_snapshot_xmax(pos.t1), settled, seen, rows_max, pos.bound;
+                array(select pg_snapshot_xip(pos.t1)), pg_snapshot_xmax(pos.t1), settled, seen, rows_max, pos.bound,
+                pos.shares, pos.share;
         -- Of transactions that began after t1, the first id above what is settled; of each older one that was open, its first.
         execute 'select clock_timestamp() - min(created_at)
-                   from ((select created_at from outbox.message where id > $1 and xid >= $2 order by id limit 1)
+                   from ((select created_at from outbox.message
+                           where id > $1 and xid >= $2 and ($6 = 1 or outbox.share_of(key, id, $6) = $7) order by id limit 1)
                          union all
                          select first.created_at
                            from unnest($3) as late (xid)
                           cross join lateral (select created_at from outbox.message as m
                                                where m.xid = late.xid and m.id > case when pg_visible_in_snapshot(late.xid, $4) then $5 else 0 end
+                                                 and ($6 = 1 or outbox.share_of(m.key, m.id, $6) = $7)
                                                order by m.xid, m.id limit 1) as first) as oldest'
            into oldest_age
           using greatest(pos.bound, pos.last_id), pg_snapshot_xmax(pos.t1),
-                array(select pg_snapshot_xip(pos.t1) union select pg_snapshot_xip(seen)), seen, settled;
+                array(select pg_snapshot_xip(pos.t1) union select pg_snapshot_xip(seen)), seen, settled, pos.shares, pos.share;
         oldest_age := coalesce(oldest_age, interval '0');
         return next;
     end loop;
@@ -644,7 +676,8 @@ grant select on outbox.message, outbox.message_id_seq to sagapost_relay;
 grant select, update on outbox.position to sagapost_relay;
 grant select, insert, update, delete on outbox.parked to sagapost_relay;
 grant select, update (applied_at, answer) on outbox.intent to sagapost_relay;
-grant execute on function outbox.truncate_leaf(integer) to sagapost_relay;
+grant execute on function outbox.truncate_leaf(integer), outbox.share_of(text, bigint, integer) to sagapost_relay;
+grant execute on function outbox.share_of(text, bigint, integer) to sagapost_operator; -- a replay asks whose position is past a message
 
 grant execute on function outbox.intend(text, uuid, text), outbox.requeue(uuid, text), outbox.discard(uuid, text) to sagapost_operator;
 grant select on outbox.parked, outbox.intent to sagapost_operator;
@@ -657,7 +690,7 @@ grant select (id, message_id, share, holds, created_at, type, key, exchange, rou
 grant select on outbox.intent to sagapost_reader;
 -- How a type is routed is part of what a developer defines.
 grant select, insert, update, delete on outbox.route to sagapost_definer;
-grant select on outbox.setting, outbox.route, outbox.position, outbox.leaf, outbox.backlog, outbox.parked_summary, outbox.status
+grant select on outbox.setting, outbox.route, outbox.position, outbox.share_change, outbox.leaf, outbox.backlog, outbox.parked_summary, outbox.status
    to sagapost_relay, sagapost_operator, sagapost_reader;
 grant execute on function outbox.current_slot(), outbox.slot_expression(integer, integer), outbox.backlog_at_most(bigint)
    to sagapost_relay, sagapost_operator, sagapost_reader;

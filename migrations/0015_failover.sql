@@ -13,7 +13,8 @@
 -- the log: once this server's own counter comes by, they would be published anew. So published rows get the one that every snapshot sees
 -- (3, what frozen rows had once), all others that of this transaction, and the position begins at a snapshot from before it: they are one
 -- window of the relay, in the order of their ids. Rows of outbox.parked are whole copies and hold no transaction ids: they stay as they are.
--- With several shares a row is published when all positions are past it: then at worst it is published again.
+-- With several shares a row is judged by the position of its own. A change of their number that is under way is taken back: the snapshot that all are
+-- to come to is of the old server.
 --
 -- same_xids true: after pg_upgrade, or in a copy of the database on the same server; the rows and snapshots stay, the name changes.
 create function outbox.rebase(same_xids boolean default false, out outcome text, out settled_rows bigint, out unsettled_rows bigint)
@@ -51,6 +52,7 @@ begin
         raise exception 'outbox.rebase: its transaction has an id before its snapshot';
     end if;
 
+    update outbox.share_change set wanted = null, barrier = null;
     if same_xids then
         for pos in select * from outbox.position loop
             if pg_snapshot_xmax(coalesce(pos.t2, pos.t1)) > pg_snapshot_xmax(here) then
@@ -82,7 +84,8 @@ begin
        set xid = case when m.id <= settled_to
                       and (select bool_and(pg_visible_in_snapshot(m.xid, p.t1)
                                            or p.t2 is not null and m.id <= p.last_id and pg_visible_in_snapshot(m.xid, p.t2))
-                             from outbox.position as p)
+                             from outbox.position as p
+                            where p.shares = 1 or p.share = outbox.share_of(m.key, m.id, p.shares))
                       then '3'::xid8 else pg_current_xact_id() end;
     select count(*) filter (where xid = '3'), count(*) filter (where xid <> '3'), min(id) filter (where xid <> '3')
       into settled_rows, unsettled_rows, first_row

@@ -41,6 +41,7 @@ struct lease {
     struct lease_position at;
     bool said_standby; /* the log knows */
     bool waited;       /* on this connection */
+    bool has_lock;     /* on this connection */
     struct loop_timer *look_timer;
     struct pg_params params;
 };
@@ -145,9 +146,6 @@ static int read_position(struct lease *lease, struct pg_result *result, struct e
     const char *t2;
     int failed;
 
-    if (pg_result_rows(result) != 1)
-        return error_set(error, ERROR_STATE, RETRY_NEVER, "there is no share %d in outbox.position",
-                         lease->options.share);
     failed = lease_check_identity(&lease->server, pg_int(result, 0, POSITION_SYSTEM_IDENTIFIER),
                                   pg_int(result, 0, POSITION_DATABASE_OID), error);
     if (failed < 0)
@@ -169,6 +167,30 @@ static int read_position(struct lease *lease, struct pg_result *result, struct e
     return 0;
 }
 
+/* Too high a number may come to be; one among those that are there is an accident. */
+static void on_counted(void *data, struct pg_result *result, const struct error *failure)
+{
+    struct lease *lease = data;
+    struct error error = {0};
+    int64_t shares;
+
+    if (!answered(lease, failure))
+        return;
+    shares = pg_int(result, 0, 0);
+    if (shares == 0 || lease->options.share < shares) {
+        error_set(&error, ERROR_STATE, RETRY_NEVER, "there is no share %d in outbox.position",
+                  lease->options.share);
+        fail(lease, &error);
+        return;
+    }
+    if (!lease->said_standby)
+        log_warn("standing by: the log has no such share; sagapost outbox shares makes it",
+                 LOG_INT("share", lease->options.share), LOG_INT("shares", shares));
+    lease->said_standby = true;
+    lease->state = LEASE_STANDBY;
+    loop_timer_arm_in(lease->look_timer, LOOK_PAUSE_US);
+}
+
 static void on_position(void *data, struct pg_result *result, const struct error *failure)
 {
     struct lease *lease = data;
@@ -176,6 +198,13 @@ static void on_position(void *data, struct pg_result *result, const struct error
 
     if (!answered(lease, failure))
         return;
+    if (pg_result_rows(result) != 1) {
+        pg_params_reset(&lease->params);
+        send(lease, &sql_relay_share_count, on_counted);
+        return;
+    }
+    lease->state = LEASE_TAKING;
+    lease->said_standby = false;
     if (read_position(lease, result, &error) < 0) {
         fail(lease, &error);
         return;
@@ -196,13 +225,18 @@ static void stand_by(struct lease *lease)
     lease->options.on_standby(lease->options.data);
 }
 
-static void take_share(struct lease *lease)
+static void ask_position(struct lease *lease)
 {
-    lease->state = LEASE_TAKING;
-    lease->said_standby = false;
-    set_patience(lease, lease->options.term_us / 2 / US_PER_MS, lease->options.term_us / US_PER_MS);
     begin_params(lease);
     send(lease, &sql_relay_position_read, on_position);
+}
+
+static void take_share(struct lease *lease)
+{
+    lease->has_lock = true;
+    lease->state = LEASE_TAKING;
+    set_patience(lease, lease->options.term_us / 2 / US_PER_MS, lease->options.term_us / US_PER_MS);
+    ask_position(lease);
 }
 
 static void on_tried(void *data, struct pg_result *result, const struct error *failure)
@@ -223,7 +257,11 @@ static void on_look_timer(void *data)
 {
     struct lease *lease = data;
 
-    if (lease->state == LEASE_STANDBY)
+    if (lease->state != LEASE_STANDBY)
+        return;
+    if (lease->has_lock)
+        ask_position(lease);
+    else
         wait_for_lock(lease);
 }
 
@@ -286,7 +324,7 @@ void lease_start(struct lease *lease)
     char listen[64];
 
     lease->state = LEASE_ASKING;
-    lease->waited = false;
+    lease->waited = lease->has_lock = false;
     pg_params_reset(&lease->params);
     send(lease, &sql_relay_planner, on_step);
     (void)snprintf(listen, sizeof(listen), "listen sagapost_outbox_%d", lease->options.share);

@@ -6,6 +6,9 @@
  * refused. Publishing needs more than the lock: fence.h. A standby that cannot publish itself does
  * not queue for the lock (an owner resigns to whoever queues); it only looks whether it is free.
  *
+ * A share that the log does not have, or has no more, is waited for: `sagapost outbox shares` may
+ * make it. Its lock is held meanwhile.
+ *
  * Before anything else the server is asked who it is: the position's snapshots mean something on
  * one server and in one database alone. */
 #ifndef SAGAPOST_RELAY_LEASE_H
@@ -15,7 +18,7 @@
 #include "outbox/relay/windows.h"
 
 /* The newest migration of part outbox that this program needs. */
-#define LEASE_MIGRATION_NEEDED 15
+#define LEASE_MIGRATION_NEEDED 17
 
 struct lease;
 

@@ -171,6 +171,7 @@ void park_start(struct park *park)
 {
     assert(park->state == PARK_OFF);
     park->state = PARK_STARTING;
+    park->finishing = false;
     backoff_reset(&park->backoff);
     park_begin_params(park);
     park_send(park, &sql_relay_parked_recover, on_recovered);

@@ -10,6 +10,10 @@
 #include "outbox/relay/sql.h"
 #include "outbox/runtime/log.h"
 
+#include <string.h>
+
+#define NOTIFIED_OF_SHARES "shares" /* payload: outbox.tell_relays */
+
 #define SEND_AT_ONCE 256 /* messages between looks at what came in */
 /* With many windows waiting for their confirms or for the position, new ones are taken less often:
  * rows of one window cost less than windows of one row, and there may be only WINDOWS_MAX of them.
@@ -113,6 +117,7 @@ bool relay_turn(void *data)
     did |= park_turn(relay->park);    /* what was set aside, tried again */
     did |= persist(relay);            /* what is settled, with what had to be set aside */
     did |= look(relay);
+    did |= relay_at_barrier(relay);
     return leave_when_drained(relay) || did;
 }
 
@@ -120,6 +125,8 @@ void relay_on_window(void *data, uint64_t rows)
 {
     struct relay *relay = data;
 
+    if (rows == 0 && relay_others_write(relay))
+        rows = 1;
     wakeup_looked(relay->wakeup, rows);
 }
 
@@ -170,11 +177,9 @@ static void remember_in_flight(struct relay *relay)
     }
 }
 
-void relay_forget(struct relay *relay)
+void relay_drop_rows(struct relay *relay)
 {
     remember_in_flight(relay);
-    lease_stop(relay->lease);
-    standby_stop(relay->standby);
     source_stop(relay->source);
     position_writer_stop(relay->writer);
     park_stop(relay->park);
@@ -183,18 +188,34 @@ void relay_forget(struct relay *relay)
     flow_clear(relay->flow, chunk_release_row, NULL);
     lane_forget(relay->lane);
     keys_clear(relay->held);
-    relay->asked_us = 0;
     relay->position_wanted = false;
-    if (relay->state == RELAY_RUNNING)
+}
+
+void relay_forget(struct relay *relay)
+{
+    lease_stop(relay->lease);
+    sharing_stop(relay->sharing);
+    standby_stop(relay->standby);
+    relay_drop_rows(relay);
+    relay->asked_us = 0;
+    if (relay->state == RELAY_RUNNING || relay->state == RELAY_RESTING || relay->pausing)
         relay->state = RELAY_STARTING;
+    relay->pausing = relay->asked_rest = false;
+    relay->verdict = SHARING_UNKNOWN;
+    metric_set(relay->stats.shares, 0);
+}
+
+void relay_restart(struct relay *relay, const char *why)
+{
+    relay_forget(relay);
+    fence_lower(relay->fence, "the share was given up");
+    pg_session_reconnect(relay->session, why);
 }
 
 void relay_begin_again(struct relay *relay, const struct error *why)
 {
     log_failure(LOG_LEVEL_WARN, "beginning again from the persisted position", why);
-    relay_forget(relay);
-    fence_lower(relay->fence, "the share was given up");
-    pg_session_reconnect(relay->session, why->message);
+    relay_restart(relay, why->message);
 }
 
 void relay_on_failure(void *data, const struct error *failure)
@@ -211,7 +232,7 @@ void relay_on_loaded(void *data)
 {
     struct relay *relay = data;
 
-    if (relay->state != RELAY_STARTING)
+    if (relay->state != RELAY_STARTING || !relay_begins(relay))
         return;
     relay->state = RELAY_RUNNING;
     source_start(relay->source);
@@ -273,6 +294,8 @@ void relay_on_owner(void *data, const struct lease_position *at)
     position_writer_start(relay->writer, at->place, at->epoch, at->last_id_ever);
     ghosts_look(relay->ghosts);
     relay_ask_routes(relay);
+    sharing_start(relay->sharing,
+                  at->epoch); /* answered before the rows of outbox.parked are there */
     park_start(relay->park);
 }
 
@@ -297,7 +320,7 @@ void relay_on_down(void *data, struct pg_session *session, const struct error *w
         log_failure(LOG_LEVEL_WARN, "no connection to PostgreSQL; trying on", why);
     }
     relay->session_was_up = false;
-    relay_forget(relay);
+    relay_forget(relay); /* one that only comes to rest starts again */
     fence_lower(relay->fence, "the lock went with the connection to PostgreSQL");
     if (relay->state == RELAY_DRAINING || relay->state == RELAY_LEAVING)
         finish(relay, NULL); /* what is not persisted will be published again, by whoever owns the
@@ -311,7 +334,10 @@ void relay_on_notify(void *data, struct pg_session *session, const char *channel
 
     (void)session;
     (void)channel;
-    (void)payload;
+    if (strcmp(payload, NOTIFIED_OF_SHARES) == 0) {
+        relay_told_of_shares(relay);
+        return;
+    }
     if (relay->state != RELAY_RUNNING)
         return;
     park_look_for_intents(relay->park); /* operators notify too */
@@ -334,6 +360,8 @@ static void leave(struct relay *relay)
     int failed;
 
     relay->state = RELAY_LEAVING;
+    if (lane_is_open(relay->lane)) /* else a former owner's messages may be on their way */
+        sharing_leave(relay->sharing);
     pg_params_init(&params);
     pg_params_int4(&params, relay->options.settings.share);
     failed = pg_session_send(relay->session, &sql_relay_let_go, &params, on_let_go, relay, &error);
@@ -358,6 +386,8 @@ static bool leave_when_drained(struct relay *relay)
         !park_is_idle(relay->park) || position_writer_is_busy(relay->writer) ||
         flow_settled(relay->flow) > 0 || has_rows_to_send(relay))
         return false;
+    if (relay->pausing)
+        return relay_has_paused(relay);
     log_info("drained");
     leave(relay);
     return true;
@@ -372,6 +402,15 @@ void relay_on_drain_timer(void *data)
     finish(relay, NULL);
 }
 
+void relay_stop_reading(struct relay *relay)
+{
+    source_finish(relay->source);
+    flow_finish(relay->flow, relay->options.settings.window);
+    park_finish(relay->park);
+    wakeup_stop(relay->wakeup);
+    ring_stop(relay->ring);
+}
+
 void relay_drain(struct relay *relay)
 {
     if (!relay_owns(relay)) {
@@ -380,10 +419,7 @@ void relay_drain(struct relay *relay)
     }
     log_info("draining", LOG_INT("in_flight", lane_in_flight(relay->lane)));
     relay->state = RELAY_DRAINING;
-    source_finish(relay->source);
-    flow_finish(relay->flow, relay->options.settings.window);
-    park_finish(relay->park);
-    wakeup_stop(relay->wakeup);
-    ring_stop(relay->ring);
+    relay->pausing = false;
+    relay_stop_reading(relay);
     loop_timer_arm_in(relay->drain_timer, relay->options.settings.drain_timeout_us);
 }

@@ -122,8 +122,17 @@ static int create_readers(struct relay *relay, struct error *error)
         .on_failure = relay_on_failure,
         .data = relay,
     };
+    struct sharing_options sharing = {
+        .session = relay->session,
+        .share = settings->share,
+        .on_turn = relay_on_turn,
+        .on_failure = relay_on_failure,
+        .data = relay,
+    };
     int failed = lease_create(&relay->lease, &lease, error);
 
+    if (failed >= 0)
+        failed = sharing_create(&relay->sharing, &sharing, error);
     if (failed >= 0)
         failed = source_create(&relay->source, &source, error);
     return failed;
@@ -284,6 +293,7 @@ int relay_create(struct relay **ret_relay, const struct relay_options *options, 
         return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "a relay");
     relay->options = *options;
     stats_create(&relay->stats, options->metrics);
+    metric_set(relay->stats.share, options->settings.share);
     name_ourselves(relay);
     failed = create_memory(relay, error);
     if (failed >= 0)
@@ -334,6 +344,7 @@ void relay_destroy(struct relay *relay)
     ring_destroy(relay->ring);
     ghosts_destroy(relay->ghosts);
     lease_destroy(relay->lease);
+    sharing_destroy(relay->sharing);
     standby_destroy(relay->standby);
     fence_destroy(relay->fence);
     windows_destroy(relay->windows);

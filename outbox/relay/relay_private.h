@@ -12,6 +12,7 @@
 #include "outbox/relay/position.h"
 #include "outbox/relay/relay.h"
 #include "outbox/relay/ring.h"
+#include "outbox/relay/sharing.h"
 #include "outbox/relay/source.h"
 #include "outbox/relay/standby.h"
 #include "outbox/relay/wakeup.h"
@@ -23,6 +24,7 @@ enum relay_state {
     RELAY_STARTING, /* no connection, or not the owner, or not loaded */
     RELAY_RUNNING,
     RELAY_DRAINING,
+    RELAY_RESTING, /* owns the share and sends nothing: the number of shares changes */
     RELAY_LEAVING, /* gives the share back */
     RELAY_FINISHED,
 };
@@ -37,6 +39,7 @@ struct relay {
     struct pg_session_options session_options;
     struct pg_session *session;
     struct lease *lease;
+    struct sharing *sharing;
     struct standby *standby;
     struct fence *fence;
     struct routes *routes;
@@ -60,6 +63,13 @@ struct relay {
     int64_t sequence;  /* last id given out, as of the last sign of life */
     uint32_t asides;   /* messages set aside since the last tick */
     bool session_was_up, stalled, position_wanted;
+
+    /* The share, relay_shares.c. */
+    enum sharing_verdict verdict; /* with which it began */
+    int32_t shares;
+    bool pausing;                               /* draining in order to rest, not to leave */
+    bool asked_rest;                            /* and said so */
+    int64_t window_sequence, position_sequence; /* of the last window, and position, without rows */
 };
 
 static inline int64_t relay_now_us(const struct relay *relay)
@@ -97,6 +107,22 @@ void relay_forget(struct relay *relay);
  */
 void relay_begin_again(struct relay *relay, const struct error *why);
 void relay_ask_routes(struct relay *relay);
+
+/* The same, when nothing is wrong. */
+void relay_restart(struct relay *relay, const char *why);
+/* No row is read, no leaf emptied, nothing of outbox.parked tried any more. */
+void relay_stop_reading(struct relay *relay);
+/* What is in memory goes, and the lease stays. */
+void relay_drop_rows(struct relay *relay);
+
+/* relay_shares.c */
+void relay_on_turn(void *data, const struct sharing_turn *turn);
+void relay_pause(struct relay *relay);
+bool relay_begins(struct relay *relay);     /* loaded: may it read and publish? */
+bool relay_at_barrier(struct relay *relay); /* true: it is, and comes to rest */
+bool relay_has_paused(struct relay *relay); /* nothing is in flight; true: did something */
+void relay_told_of_shares(struct relay *relay);
+bool relay_others_write(struct relay *relay);
 
 /* relay_watch.c */
 void relay_on_tick(void *data);

@@ -77,11 +77,14 @@ void relay_on_tick(void *data)
         prove_lease(relay);
         fence_tick(relay->fence);
     }
+    if (relay->state == RELAY_RESTING)
+        relay_told_of_shares(relay);
     if (!relay_owns(relay) ||
         relay_now_us(relay) - relay->checked_us < settings->fallback_interval_us)
         return;
     relay->checked_us = relay_now_us(relay);
     relay_ask_routes(relay);
+    relay_told_of_shares(relay);
     park_count(relay->park);
     park_look_for_intents(relay->park);
 }
@@ -111,7 +114,8 @@ static int64_t backlog_rows(const struct relay *relay)
     if (flow_rows(relay->flow) == 0)
         return 0;
     last_id = flow_item(relay->flow, flow_place(relay->flow, flow_pushed(relay->flow) - 1))->id;
-    return unsettled + (relay->sequence > last_id ? relay->sequence - last_id : 0);
+    return unsettled +
+           (relay->sequence > last_id ? (relay->sequence - last_id) / relay->shares : 0);
 }
 
 void relay_refresh(struct relay *relay)
@@ -139,7 +143,7 @@ bool relay_is_ready(const struct relay *relay, struct buffer *ret_reasons)
     if (!pg_session_is_up(relay->session)) {
         buffer_append_text(ret_reasons, "postgres: no connection\n");
         ready = false;
-    } else if (state != LEASE_STANDBY && !relay_owns(relay)) {
+    } else if (state != LEASE_STANDBY && !relay_owns(relay) && relay->state != RELAY_RESTING) {
         buffer_append_text(ret_reasons, "lease: neither owner nor standby yet\n");
         ready = false;
     }

@@ -1,5 +1,6 @@
-#include "outbox/relay/source.h"
+/* source.c: windows and streams; source_flush.c: waiting until their rows may be published. */
 #include "outbox/relay/chunk.h"
+#include "outbox/relay/source_private.h"
 #include "outbox/relay/sql.h"
 #include "outbox/runtime/clock.h"
 #include "outbox/runtime/failpoint.h"
@@ -10,64 +11,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A chunk is this part of what may be read ahead, so that the next one is asked for while there is
- * still much to publish. */
+/* A chunk is this part of what may be read ahead, so that the next one is asked for in time. */
 #define CHUNKS_AHEAD 4
 
-#define FLUSH_LOOK_US       US_PER_MS /* between looks whether the log has reached the disk */
-#define FLUSH_NUDGE_US      (50 * US_PER_MS)  /* then a commit of ours makes it */
-#define STANDBY_LOOK_US     (100 * US_PER_MS) /* between looks when a standby is slow or away */
 #define LATE_TEXT_BYTES_MAX (64u << 20)
+#define SPAN_IDS            200000 /* that one statement looks at, of several shares: 0.3 s of hashing */
 
 enum poll_column { POLL_SNAPSHOT, POLL_INSERT_LSN, POLL_FLUSH_LSN, POLL_LAST_ID };
-enum replicated_column { REPLICATED_FLUSH_LSN, REPLICATED_MISSING };
 
-enum source_state {
-    SOURCE_OFF,
-    SOURCE_PRIMING, /* asks where the sequence and the log are, for a window that a predecessor
-                       opened */
-    SOURCE_IDLE,    /* between windows */
-    SOURCE_POLLING, /* asked for a snapshot */
-    SOURCE_READING, /* a window is open */
-};
-
-struct stream {
-    struct source *source;
-    struct chunk *chunk; /* NULL: none is being taken apart */
-    int next;            /* row of it */
-    int64_t last_id;     /* read; the next chunk begins after it */
-    int32_t rows_asked;
-    int64_t bytes_asked;
-    bool busy;      /* a statement is on its way */
-    bool exhausted; /* nothing is left after the chunk */
-};
-
-struct source {
-    struct source_options options;
-    enum source_state state;
-    bool finishing;
-    struct stream fresh, late;
-    struct buffer late_xids; /* of the open window, as text */
-    uint64_t window_start;   /* number of its first row */
-    int64_t sequence;        /* last id given out at the last poll */
-    size_t in_memory;        /* bytes of chunks */
-    struct pg_params params;
-    /* The bound's candidate: see source.h. */
-    int64_t own_sequence;
-    uint64_t own_xact;
-    /* Waiting for the log to reach the disk. */
-    struct loop_timer *flush_timer;
-    bool flush_busy;
-    int64_t flush_since_us; /* 0: nothing waits */
-    bool nudged;            /* once is enough for standbys: they get what is in the log */
-    struct standbys_wait standbys_wait;
-};
+bool source_is_through(const struct source *source)
+{
+    return source->barred && source->state == SOURCE_IDLE;
+}
 
 /* Failures ------------------------------------------------------------------------------------- */
 
-/* True when the answer is to be used. After source_stop, answers of before are of no use, and fail.
- */
-static bool answered(struct source *source, const struct error *failure)
+/* True when the answer is to be used: none is of use after source_stop. */
+bool source_answered(struct source *source, const struct error *failure)
 {
     if (!failure)
         return source->state != SOURCE_OFF;
@@ -76,7 +36,7 @@ static bool answered(struct source *source, const struct error *failure)
     return false;
 }
 
-static bool send(struct source *source, const struct pg_statement *statement,
+bool source_send(struct source *source, const struct pg_statement *statement,
                  const struct pg_params *params, pg_callback *callback, void *data)
 {
     struct error error = {0};
@@ -90,113 +50,13 @@ static bool send(struct source *source, const struct pg_statement *statement,
     return true;
 }
 
-/* The log of commits must be on disk ----------------------------------------------------------- */
-
-static void permit(struct source *source)
-{
-    flow_permit(source->options.flow, windows_permitted(source->options.windows));
-    if (!windows_wait_for_flush(source->options.windows)) {
-        source->flush_since_us = 0;
-        source->nudged = false;
-        standbys_end_wait(&source->standbys_wait, source->options.stats);
-    }
-}
-
-static bool needs_standbys(const struct source *source)
-{
-    return source->options.standbys->count > 0;
-}
-
-static void on_replicated(void *data, struct pg_result *result, const struct error *failure)
-{
-    struct source *source = data;
-    int64_t waited_us;
-
-    source->flush_busy = false;
-    if (!answered(source, failure))
-        return;
-    windows_flushed(source->options.windows, pg_int(result, 0, REPLICATED_FLUSH_LSN));
-    permit(source);
-    if (!windows_wait_for_flush(source->options.windows))
-        return;
-    waited_us = standbys_still_wait(&source->standbys_wait, loop_now_us(source->options.loop),
-                                    pg_text(result, 0, REPLICATED_MISSING), source->options.stats);
-    loop_timer_arm_in(source->flush_timer,
-                      waited_us < STANDBYS_PATIENCE_US ? FLUSH_LOOK_US : STANDBY_LOOK_US);
-}
-
-static void look_at_standbys(struct source *source)
-{
-    const struct standbys *standbys = source->options.standbys;
-
-    if (source->flush_busy)
-        return;
-    pg_params_reset(&source->params);
-    pg_params_array_begin(&source->params, PG_TYPE_TEXT);
-    for (int i = 0; i < standbys->count; i++)
-        pg_params_item_text(&source->params, standbys->names[i]);
-    pg_params_array_end(&source->params);
-    source->flush_busy =
-        send(source, &sql_relay_replicated, &source->params, on_replicated, source);
-}
-
-static void on_flushed(void *data, struct pg_result *result, const struct error *failure)
-{
-    struct source *source = data;
-
-    source->flush_busy = false;
-    if (!answered(source, failure))
-        return;
-    windows_flushed(source->options.windows, pg_int(result, 0, 0));
-    permit(source);
-    if (source->flush_since_us)
-        loop_timer_arm_in(source->flush_timer, FLUSH_LOOK_US);
-}
-
-/* The record's own place says nothing yet: the look that follows does. */
-static void on_nudged(void *data, struct pg_result *result, const struct error *failure)
-{
-    struct source *source = data;
-
-    (void)result;
-    (void)answered(source, failure);
-}
-
-static void look_at_flush(struct source *source)
-{
-    int64_t now = loop_now_us(source->options.loop);
-
-    if (source->flush_busy || source->state == SOURCE_OFF)
-        return;
-    if (!source->flush_since_us) {
-        source->flush_since_us = now;
-        metric_add(source->options.stats->flush_waits, 1);
-    }
-    if (now - source->flush_since_us > FLUSH_NUDGE_US &&
-        !(needs_standbys(source) && source->nudged)) {
-        metric_add(source->options.stats->flush_nudges, 1);
-        source->flush_since_us = now;
-        source->nudged = true;
-        if (!send(source, &sql_relay_nudge, NULL, on_nudged, source))
-            return;
-    }
-    if (needs_standbys(source))
-        look_at_standbys(source);
-    else
-        source->flush_busy = send(source, &sql_relay_flushed, NULL, on_flushed, source);
-}
-
-static void on_flush_timer(void *data)
-{
-    look_at_flush(data);
-}
-
 /* Windows -------------------------------------------------------------------------------------- */
 
-static void begin_stream(struct stream *stream, int64_t after_id, bool exhausted)
+static void begin_stream(struct stream *stream, int64_t after_id, int64_t end_id, bool exhausted)
 {
     assert(!stream->chunk && !stream->busy);
     stream->last_id = after_id;
+    stream->end_id = end_id;
     stream->exhausted = exhausted;
 }
 
@@ -226,8 +86,8 @@ static void begin_window(struct source *source)
 
     buffer_clear(&source->late_xids);
     late = snapshot_ended_between(t1, windows_t2(windows), &source->late_xids);
-    begin_stream(&source->fresh, after_id, after_id >= source->sequence);
-    begin_stream(&source->late, last_id, late == 0);
+    begin_stream(&source->fresh, after_id, source->sequence, after_id >= source->sequence);
+    begin_stream(&source->late, last_id, INT64_MAX, late == 0);
     source->window_start = flow_pushed(source->options.flow);
     source->state = SOURCE_READING;
 }
@@ -236,7 +96,7 @@ static void on_primed(void *data, struct pg_result *result, const struct error *
 {
     struct source *source = data;
 
-    if (!answered(source, failure))
+    if (!source_answered(source, failure))
         return;
     source->sequence = pg_int(result, 0, POLL_LAST_ID);
     check_bound(source);
@@ -252,9 +112,13 @@ static void on_polled(void *data, struct pg_result *result, const struct error *
     struct snapshot *t2, *t1;
     struct error error = {0};
 
-    if (!answered(source, failure))
+    if (!source_answered(source, failure))
         return;
-    if (snapshot_parse(&t2, pg_text(result, 0, POLL_SNAPSHOT), &error) < 0) {
+    if (source->barrier) {
+        t2 = source->barrier;
+        source->barrier = NULL;
+        source->barred = true;
+    } else if (snapshot_parse(&t2, pg_text(result, 0, POLL_SNAPSHOT), &error) < 0) {
         source->options.on_failure(source->options.data, &error);
         return;
     }
@@ -265,8 +129,8 @@ static void on_polled(void *data, struct pg_result *result, const struct error *
                     ? source->own_sequence
                     : t1->bound;
     windows_open(source->options.windows, t2, pg_int(result, 0, POLL_INSERT_LSN));
-    if (needs_standbys(source))
-        look_at_standbys(source); /* empty windows wait for them too */
+    if (source_needs_standbys(source))
+        source_look_at_standbys(source); /* empty windows wait for them too */
     else
         windows_flushed(source->options.windows, pg_int(result, 0, POLL_FLUSH_LSN));
     begin_window(source);
@@ -274,14 +138,14 @@ static void on_polled(void *data, struct pg_result *result, const struct error *
 
 bool source_can_poll(const struct source *source)
 {
-    return source->state == SOURCE_IDLE && !source->finishing &&
+    return source->state == SOURCE_IDLE && !source->finishing && !source->barred &&
            windows_count(source->options.windows) < WINDOWS_MAX - 1;
 }
 
 void source_poll(struct source *source)
 {
     assert(source_can_poll(source));
-    if (send(source, &sql_relay_poll, NULL, on_polled, source)) {
+    if (source_send(source, &sql_relay_poll, NULL, on_polled, source)) {
         source->state = SOURCE_POLLING;
         metric_add(source->options.stats->polls, 1);
     }
@@ -294,19 +158,14 @@ static void on_chunk(void *data, struct pg_result *result, const struct error *f
     struct stream *stream = data;
     struct source *source = stream->source;
     struct chunk *chunk;
-    int rows;
+    int rows = failure ? 0 : pg_result_rows(result);
 
     stream->busy = false;
-    if (!answered(source, failure))
+    if (!source_answered(source, failure))
         return;
     FAILPOINT("after-read");
-    rows = pg_result_rows(result);
-    if (rows == 0) {
-        stream->exhausted = true;
-        return;
-    }
-    chunk = chunk_create(result, &source->in_memory);
-    if (!chunk) {
+    chunk = rows > 0 ? chunk_create(result, &source->in_memory) : NULL;
+    if (rows > 0 && !chunk) {
         struct error error = {0};
 
         error_set(&error, ERROR_NO_MEMORY, RETRY_LATER, "a chunk of %d rows", rows);
@@ -314,10 +173,14 @@ static void on_chunk(void *data, struct pg_result *result, const struct error *f
         return;
     }
     metric_add(source->options.stats->read, rows);
-    stream->exhausted = rows < stream->rows_asked && chunk->row_bytes < stream->bytes_asked;
     stream->chunk = chunk;
     stream->next = 0;
-    stream->last_id = pg_int(chunk->rows, rows - 1, ROW_ID);
+    if (chunk && (rows == stream->rows_asked || chunk->row_bytes >= stream->bytes_asked)) {
+        stream->last_id = pg_int(chunk->rows, rows - 1, ROW_ID);
+    } else {
+        stream->last_id = stream->up_to;
+        stream->exhausted = stream->up_to == stream->end_id;
+    }
 }
 
 static int rows_left(const struct stream *stream)
@@ -344,33 +207,60 @@ static bool has_room(const struct source *source, int streams, int32_t *ret_rows
     return true;
 }
 
-static void ask_fresh(struct source *source)
+static void size_chunk(const struct source *source, struct stream *stream, int32_t rows,
+                       int64_t bytes)
+{
+    stream->rows_asked = rows;
+    stream->bytes_asked = bytes;
+    stream->up_to = stream->end_id;
+    if (source->shares > 1 && source->sequence - stream->last_id > SPAN_IDS)
+        stream->up_to = stream->last_id + SPAN_IDS;
+}
+
+static void send_chunk(struct stream *stream, const struct pg_statement *of_all,
+                       const struct pg_statement *of_share)
+{
+    struct source *source = stream->source;
+
+    if (source->shares > 1) {
+        pg_params_int4(&source->params, source->shares);
+        pg_params_int4(&source->params, source->share);
+    }
+    stream->busy = source_send(source, source->shares > 1 ? of_share : of_all, &source->params,
+                               on_chunk, stream);
+}
+
+static void ask_fresh(struct source *source, int32_t rows, int64_t bytes)
 {
     const struct snapshot *t1 = windows_t1(source->options.windows);
     struct stream *stream = &source->fresh;
     char xmax[24];
 
+    size_chunk(source, stream, rows, bytes);
     (void)snprintf(xmax, sizeof(xmax), "%" PRIu64, t1->xmax);
     pg_params_reset(&source->params);
     pg_params_int8(&source->params, stream->last_id);
-    pg_params_int8(&source->params, source->sequence);
+    pg_params_int8(&source->params, stream->up_to);
     pg_params_untyped(&source->params, xmax);
     pg_params_untyped(&source->params, windows_t2(source->options.windows)->text);
     pg_params_int4(&source->params, stream->rows_asked);
     pg_params_int8(&source->params, stream->bytes_asked);
-    stream->busy = send(source, &sql_relay_read_fresh, &source->params, on_chunk, stream);
+    send_chunk(stream, &sql_relay_read_fresh, &sql_relay_read_fresh_share);
 }
 
-static void ask_late(struct source *source)
+static void ask_late(struct source *source, int32_t rows, int64_t bytes)
 {
     struct stream *stream = &source->late;
 
+    size_chunk(source, stream, rows, bytes);
     pg_params_reset(&source->params);
     pg_params_untyped(&source->params, buffer_text(&source->late_xids));
     pg_params_int8(&source->params, stream->last_id);
     pg_params_int4(&source->params, stream->rows_asked);
     pg_params_int8(&source->params, stream->bytes_asked);
-    stream->busy = send(source, &sql_relay_read_late, &source->params, on_chunk, stream);
+    if (source->shares > 1)
+        pg_params_int8(&source->params, stream->up_to);
+    send_chunk(stream, &sql_relay_read_late, &sql_relay_read_late_share);
 }
 
 static bool wants_chunk(const struct stream *stream)
@@ -387,16 +277,10 @@ static bool ask(struct source *source)
     if (source->finishing || !(fresh || late) ||
         !has_room(source, source->late.exhausted ? 1 : 2, &rows, &bytes))
         return false;
-    if (fresh) {
-        source->fresh.rows_asked = rows;
-        source->fresh.bytes_asked = bytes;
-        ask_fresh(source);
-    }
-    if (late) {
-        source->late.rows_asked = rows;
-        source->late.bytes_asked = bytes;
-        ask_late(source);
-    }
+    if (fresh)
+        ask_fresh(source, rows, bytes);
+    if (late)
+        ask_late(source, rows, bytes);
     return true;
 }
 
@@ -479,14 +363,24 @@ bool source_turn(struct source *source)
         }
     }
     if (source->state != SOURCE_OFF && source->state != SOURCE_PRIMING) {
-        permit(source);
-        if (windows_wait_for_flush(source->options.windows) && !source->flush_since_us)
-            look_at_flush(source);
+        source_permit(source);
+        if (source_waits_for_flush(source) && !source->flush_since_us)
+            source_look_at_flush(source);
     }
     return did;
 }
 
 /* Life ----------------------------------------------------------------------------------------- */
+
+void source_set_share(struct source *source, int32_t share, int32_t shares,
+                      struct snapshot *barrier)
+{
+    source->share = share;
+    source->shares = shares;
+    snapshot_release(source->barrier);
+    source->barrier = barrier ? snapshot_hold(barrier) : NULL;
+    source->barred = false;
+}
 
 int64_t source_sequence(const struct source *source)
 {
@@ -502,7 +396,8 @@ void source_own_transaction(struct source *source, int64_t sequence, uint64_t xa
 void source_start(struct source *source)
 {
     assert(source->state == SOURCE_OFF && flow_rows(source->options.flow) == 0);
-    if (send(source, &sql_relay_poll, NULL, on_primed, source))
+    source->finishing = false;
+    if (source_send(source, &sql_relay_poll, NULL, on_primed, source))
         source->state = SOURCE_PRIMING;
 }
 
@@ -537,7 +432,8 @@ int source_create(struct source **ret_source, const struct source_options *optio
     source->fresh.source = source->late.source = source;
     buffer_init(&source->late_xids, LATE_TEXT_BYTES_MAX);
     pg_params_init(&source->params);
-    if (loop_timer_create(options->loop, on_flush_timer, source, &source->flush_timer, error) < 0) {
+    if (loop_timer_create(options->loop, source_on_flush_timer, source, &source->flush_timer,
+                          error) < 0) {
         source_destroy(source);
         return ERROR_SYSTEM;
     }
@@ -552,6 +448,7 @@ void source_destroy(struct source *source)
     chunk_release(source->fresh.chunk);
     chunk_release(source->late.chunk);
     assert(source->in_memory == 0);
+    snapshot_release(source->barrier);
     loop_timer_destroy(source->flush_timer);
     buffer_free(&source->late_xids);
     pg_params_free(&source->params);

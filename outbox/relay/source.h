@@ -17,6 +17,9 @@
  * is in the flow source_turn(source);               -- before each sleep: moves rows on, asks for
  * more source_stop(source);               -- the connection is gone
  *
+ * Of several shares, each statement finds its own rows among a span of ids, so that one that finds
+ * none is short too.
+ *
  * Limits: rows and bytes in memory are bounded by options; one row may exceed the bytes. */
 #ifndef SAGAPOST_RELAY_SOURCE_H
 #define SAGAPOST_RELAY_SOURCE_H
@@ -51,9 +54,16 @@ int source_create(struct source **ret_source, const struct source_options *optio
                   struct error *error) MUST_CHECK;
 void source_destroy(struct source *source); /* NULL is fine; the flow must have been cleared */
 
+/* Before source_start: the rows of this share, of so many. With a barrier, windows end at that
+ * snapshot, and then source_is_through. */
+void source_set_share(struct source *source, int32_t share, int32_t shares,
+                      struct snapshot *barrier);
+/* All that the barrier sees is in the flow. */
+bool source_is_through(const struct source *source);
 void source_start(struct source *source);
 void source_stop(struct source *source);
-/* Opens no further window and reads no further chunk, for good: the relay drains. */
+/* Opens no further window and reads no further chunk, until it is started again: the relay drains.
+ */
 void source_finish(struct source *source);
 bool source_can_poll(const struct source *source);
 void source_poll(struct source *source);

@@ -40,7 +40,8 @@ static const struct {
     STAT(window_limit, GAUGE, "window_limit",
          "the setting window: the most that may be unpersisted"),
     STAT(backlog_rows, GAUGE, "backlog_rows",
-         "rows that wait to be published, at most (ids that rolled back count)"),
+         "rows that wait to be published, at most (ids that rolled back count; of several shares, "
+         "their even part)"),
     STAT(backlog_oldest_age_seconds, GAUGE, "backlog_oldest_age_seconds",
          "age of the oldest row that was read and is not settled"),
     STAT_OF(parked_waiting, GAUGE, "parked", "state", "waiting", "messages in outbox.parked"),
@@ -52,6 +53,8 @@ static const struct {
     STAT(blocked, GAUGE, "blocked", "1: the broker blocks publishers, and nothing is sent"),
     STAT(blocked_seconds, COUNTER, "blocked_seconds_total",
          "time for which the broker blocked publishers"),
+    STAT(share, GAUGE, "share", "the setting share: which one this relay publishes or waits for"),
+    STAT(shares, GAUGE, "shares", "how many shares the log has; 0: this relay owns none"),
     STAT(lease_epoch, GAUGE, "lease_epoch",
          "epoch of the share that this relay owns; 0: it owns none"),
     STAT_OF(role_owner, GAUGE, "role", "role", "owner", "1: what this relay is"),

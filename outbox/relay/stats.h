@@ -16,6 +16,7 @@ struct stats {
     struct metric *stalled;
     struct metric *confirm_latency_seconds, *commit_to_confirm_seconds;
     struct metric *blocked, *blocked_seconds;
+    struct metric *share, *shares;
     struct metric *lease_epoch, *role_owner, *role_standby;
     struct metric *fenced, *silent_ended, *resignations;
     struct metric *polls, *sleeps, *notifications, *late_wakeups;

@@ -45,6 +45,7 @@ enum cli_exit migrate_command(struct cli *cli, struct error *error);
 enum cli_exit status_command(struct cli *cli, struct error *error);
 enum cli_exit doctor_command(struct cli *cli, struct error *error);
 enum cli_exit outbox_status_command(struct cli *cli, struct error *error);
+enum cli_exit outbox_shares_command(struct cli *cli, struct error *error);
 enum cli_exit ghosts_command(struct cli *cli, struct error *error);
 enum cli_exit replay_command(struct cli *cli, struct error *error);
 enum cli_exit rebase_command(struct cli *cli, struct error *error);

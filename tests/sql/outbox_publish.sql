@@ -155,8 +155,8 @@ select is(count(*)::integer, 1, 'committed, it is') from outbox.message where ty
 select skip('max_prepared_transactions is 0', 2);
 \endif
 
--- A trigger per share, no more; it names the lock of its share.
+-- One trigger; with one share it names the lock of that alone.
 select results_eq($$ select tgname::text collate "C", pg_get_triggerdef(oid) like '%pg_try_advisory_xact_lock_shared(1397161985, 0)%' from pg_trigger
-                      where tgrelid = 'outbox.message'::regclass and tgname like 'wake%' $$, $$ values ('wake_relay_0' collate "C", true) $$, 'one share, one wake-up');
+                      where tgrelid = 'outbox.message'::regclass and tgname like 'wake%' $$, $$ values ('wake_relays' collate "C", true) $$, 'one share, one wake-up');
 
 select * from finish();

@@ -31,16 +31,16 @@ insert into wanted values
     ('sagapost_participant', '{inbox.seen, inbox.seen_untimed}', 'INSERT'),
     ('sagapost_definer', '{outbox.migration}', 'SELECT'),
     ('sagapost_definer', '{outbox.route}', 'DELETE INSERT SELECT UPDATE'),
-    ('sagapost_relay', '{outbox.migration, outbox.message, outbox.message_id_seq, outbox.route, outbox.setting, outbox.leaf, outbox.backlog,
+    ('sagapost_relay', '{outbox.migration, outbox.share_change, outbox.message, outbox.message_id_seq, outbox.route, outbox.setting, outbox.leaf, outbox.backlog,
                          outbox.parked_summary, outbox.status}', 'SELECT'),
     ('sagapost_relay', '{outbox.message_0, outbox.message_1, outbox.message_2, outbox.message_3, outbox.message_4, outbox.message_5, outbox.message_6,
                          outbox.message_7}', 'SELECT'),
     ('sagapost_relay', '{outbox.position, outbox.intent}', 'SELECT UPDATE'),
     ('sagapost_relay', '{outbox.ghost}', 'INSERT SELECT'),
     ('sagapost_relay', '{outbox.parked}', 'DELETE INSERT SELECT UPDATE'),
-    ('sagapost_operator', '{outbox.ghost, outbox.message, outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
+    ('sagapost_operator', '{outbox.ghost, outbox.message, outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.share_change, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
                             outbox.parked_summary, outbox.status, inbox.setting, inbox.period}', 'SELECT'),
-    ('sagapost_reader', '{outbox.ghost, outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
+    ('sagapost_reader', '{outbox.ghost, outbox.migration, outbox.route, outbox.setting, outbox.position, outbox.share_change, outbox.parked, outbox.intent, outbox.leaf, outbox.backlog,
                           outbox.parked_summary, outbox.status, inbox.setting, inbox.period}', 'SELECT');
 select set_eq('select * from allowed where role = ''' || name || '''',
               'select role, unnest(relations), privileges from wanted where role = ''' || name || '''', name || ': relations')
@@ -68,8 +68,8 @@ insert into wanted_function values
     ('sagapost_writer', '{outbox.uuid_v7, outbox.publish, outbox.publish_bytes, outbox.headers_problem}'),
     ('sagapost_worker', '{outbox.uuid_v7, outbox.publish, outbox.publish_bytes, outbox.headers_problem, inbox.accept, inbox.is_uuid_v7, inbox.maintain}'),
     ('sagapost_participant', '{outbox.uuid_v7, inbox.accept, inbox.is_uuid_v7, inbox.maintain}'),
-    ('sagapost_relay', '{outbox.truncate_leaf, outbox.flushed_by, outbox.backlog_at_most, outbox.current_slot, outbox.slot_expression}'),
-    ('sagapost_operator', '{outbox.intend, outbox.requeue, outbox.discard, outbox.backlog_at_most, outbox.current_slot, outbox.slot_expression}'),
+    ('sagapost_relay', '{outbox.share_of, outbox.share_turn, outbox.share_leave, outbox.truncate_leaf, outbox.flushed_by, outbox.backlog_at_most, outbox.current_slot, outbox.slot_expression}'),
+    ('sagapost_operator', '{outbox.share_of, outbox.intend, outbox.requeue, outbox.discard, outbox.backlog_at_most, outbox.current_slot, outbox.slot_expression}'),
     ('sagapost_reader', '{outbox.backlog_at_most, outbox.current_slot, outbox.slot_expression}');
 select set_eq('select function from callable where role = ''' || name || '''',
               'select unnest(functions) from wanted_function where role = ''' || name || '''', name || ': functions')

@@ -1,10 +1,12 @@
--- Does what operators want with parked rows of share $1, at most one intent for a message at a time, and answers. Gives a row
+-- Does what operators want with parked rows of share $1, or with what is in no share any more, at most one intent for a message at a time, and answers. Gives a row
 -- for each row taken away that held its key (parked_promote.sql is to follow), and one more without a key; each says how many were answered. No row that it touches may be in the relay's hands.
 -- Plan: intent_open, then parked_message_id for each.
 with chosen as (
     select distinct on (i.message_id) i.id as intent, i.verb, i.message_id
       from outbox.intent as i
      where i.applied_at is null
+       and (exists (select from outbox.parked as p where p.message_id = i.message_id and p.share = $1::integer)
+            or not exists (select from outbox.parked as p where p.message_id = i.message_id))
      order by i.message_id, i.id
      limit 100
 ), requeued as (
@@ -27,7 +29,7 @@ with chosen as (
                              then 'refused: it waits behind an earlier message of its key'
                          else 'refused: it is not parked any more' end
       from chosen as c
-     where i.id = c.intent
+     where i.id = c.intent and i.applied_at is null
     returning i.id
 )
 select taken.key_hash, (select count(*) from answered) as answered, (select count(*) from requeued) as requeued,

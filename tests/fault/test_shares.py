@@ -1,0 +1,155 @@
+"""The number of shares changes while writers write: nothing is lost, and no key loses its order; also when a relay, the command or PostgreSQL
+is killed in the middle. The relays run from the beginning: those whose share is not there yet stand by."""
+
+import json
+import subprocess
+
+import pytest
+
+from harness import ledger
+from harness.ledger import WINDOW
+from harness.sandbox import PROGRAMS, Place
+from harness.wait import wait_until
+
+LONG = "30s"  # nobody here falls silent, on a machine that is slow
+
+
+def relay(daemons, share, **keywords):
+    return ledger.relay(daemons, "--share", share, "--lease-term", LONG, **keywords)
+
+
+def relays(daemons, *shares):
+    return {share: relay(daemons, share) for share in shares}
+
+
+def shares(place):
+    return json.loads(place.sagapost("outbox", "shares", "--json"))
+
+
+def change(place, number, wait="60s"):
+    place.sagapost("outbox", "shares", number, "--wait", wait)
+    assert [row["share"] for row in shares(place)] == list(range(number))
+
+
+def wait_publishing(daemons, more=20):
+    """Each has published so many since."""
+    before = {daemon: daemon.metric("sagapost_outbox_confirmed_total") for daemon in daemons}
+    for daemon in daemons:
+        daemon.wait_metric("sagapost_outbox_confirmed_total", lambda value, least=before[daemon] + more: value >= least, 60)
+
+
+class Command:
+    """`sagapost outbox shares N` beside the test."""
+
+    def __init__(self, place, number):
+        self.process = subprocess.Popen(
+            [PROGRAMS["sagapost"], "outbox", "shares", str(number)], env=place.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait_says(self, text):
+        said = []
+        for line in self.process.stderr:
+            said.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"{text!r} is not in {said}")
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate(timeout=30)
+
+    def wait_done(self):
+        out, error = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, error
+        return out
+
+
+def wait_shares(place, number):
+    wait_until(
+        lambda: place.value("select wanted is null and (select count(*) from outbox.position) = %s from outbox.share_change", (number,)),
+        60,
+        lambda: f"{number} shares: {shares(place)}",
+    )
+
+
+def test_two_then_four_then_three_then_one(place, daemons, consumer, writers):
+    running = relays(daemons, 0, 1, 2, 3)
+    running[3].wait_log("the log has no such share")
+    assert running[3].wait_ready().metric("sagapost_outbox_role", role="standby") == 1
+    load = writers(count=12)
+    wait_publishing([running[0]])
+    change(place, 2)
+    wait_publishing([running[0], running[1]])
+    change(place, 4)
+    wait_publishing(running.values())
+    change(place, 3)
+    wait_publishing([running[0], running[1], running[2]])
+    change(place, 1)
+    wait_publishing([running[0]])
+    running[1].wait_log("the log has no such share")
+    load.stop()
+    ledger.check(place, consumer, repeated_most=0)
+    assert all(daemon.alive() for daemon in running.values())
+    assert "WHEN ((NOT pg_try_advisory_xact_lock_shared(1397161985, 0)))" in place.value(
+        "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'wake_relays'"
+    )
+
+
+def test_killed_in_the_middle(place, daemons, consumer, writers):
+    """A share without a relay stops the change, in the sight of all, and neither the command nor a relay is needed for it to go on."""
+    running = relays(daemons, 0, 1, 2, 3)
+    load = writers(count=12)
+    change(place, 4)
+    wait_publishing(running.values())
+    running[3].kill()
+    command = Command(place, 2)
+    command.wait_says("share 3: no relay runs: start outbox-relay --share 3")
+    command.kill()
+    wait_until(lambda: [row["state"] for row in shares(place)[:3]] == ["at rest"] * 3, 60, lambda: f"{shares(place)}")
+    running[1].kill()  # at rest: its share stays so, and so does the next owner
+    running[1] = relay(daemons, 1)
+    running[1].wait_log("at rest")
+    running[3] = relay(daemons, 3)
+    wait_shares(place, 2)
+    wait_publishing([running[0], running[1]])
+    load.stop()
+    ledger.check(place, consumer, repeated_most=2 * WINDOW)
+
+
+def test_taken_back(place, daemons, consumer, writers):
+    running = relays(daemons, 0, 1)
+    load = writers(count=8)
+    change(place, 2)
+    wait_publishing(running.values())
+    running[1].kill()
+    command = Command(place, 1)
+    command.wait_says("share 1: no relay runs")
+    wait_until(lambda: shares(place)[0]["state"] == "at rest", 60, "the other one is at rest")
+    place.sagapost("outbox", "shares", 2)
+    out, error = command.process.communicate(timeout=60)
+    assert command.process.returncode == 4 and "taken the change back" in error, (out, error)
+    wait_publishing([running[0]])
+    running[1] = relay(daemons, 1)
+    wait_publishing(running.values())
+    load.stop()
+    ledger.check(place, consumer, repeated_most=WINDOW)
+
+
+@pytest.mark.parametrize("numbers", [(2,), (2, 3)])
+def test_a_backlog_is_shared(place, daemons, consumer, writers, numbers):
+    """Written while no relay ran, and changed while none runs, as far as that goes."""
+    first = relay(daemons, 0)
+    load = writers(count=8, limit=400)
+    load.wait_written(100)
+    first.terminate()
+    load.wait_written(400)
+    load.stop()
+    change(place, 2)  # it had left in good order
+    assert sum(row["backlog_rows"] for row in shares(place)) == place.value("select count(*) from ledger.sent") - len(consumer.seen)
+    running = relays(daemons, 0, 1)
+    for number in numbers[1:]:
+        running[number - 1] = relay(daemons, number - 1)
+        change(place, number)
+    ledger.check(place, consumer, repeated_most=0)
+    assert all(daemon.metric("sagapost_outbox_confirmed_total") > 0 for daemon in (running[0], running[1]))
+    wait_until(lambda: sum(row["backlog_rows"] for row in shares(place)) == 0, 60, lambda: f"{shares(place)}")
