@@ -260,12 +260,12 @@ create table outbox.position (
     last_id_ever      bigint not null default 0, -- the highest id ever settled (a rebase after dump and restore needs it)
     bound             bigint not null default 0, -- no row that t1 does not see and that began after t1 has an id up to this one
     shares            integer not null default 1,     -- of so many shares this is one: which rows of the log are its own (outbox.share_of)
-    at_rest           boolean not null default false, -- nothing is in flight, and its relay sends nothing before it says otherwise (0017)
+    at_rest           boolean not null default false, -- nothing is in flight, and its relay sends nothing before it says otherwise (0018)
     relay             text,                      -- who holds the share: host, pid, started
     updated_at        timestamptz not null default clock_timestamp()
 ) with (fillfactor = 10);
 
--- A change of the number of shares that is under way (0017): wanted is null when none is.
+-- A change of the number of shares that is under way (0018): wanted is null when none is.
 create table outbox.share_change (
     only_row boolean primary key default true check (only_row),
     wanted   integer,     -- so many there shall be

@@ -18,7 +18,7 @@
 #include "outbox/relay/windows.h"
 
 /* The newest migration of part outbox that this program needs. */
-#define LEASE_MIGRATION_NEEDED 17
+#define LEASE_MIGRATION_NEEDED 18
 
 struct lease;
 

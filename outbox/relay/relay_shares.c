@@ -1,5 +1,5 @@
 /* relay_shares.c: what the relay does when the number of shares changes, and with which share of
- * the rows it begins (sharing.h; the course of a change is told in migrations/0017_shares.sql).
+ * the rows it begins (sharing.h; the course of a change is told in migrations/0018_shares.sql).
  *
  * Coming to rest is the first half of a clean stop: nothing more is read, and what is in memory is
  * published, confirmed and persisted. Then the lock and the fence are kept, and everything in

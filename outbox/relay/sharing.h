@@ -1,7 +1,7 @@
 /* sharing.h: what the owner of a share may read, and when it must come to rest because the number
  * of shares changes.
  *
- * The database decides (migrations/0017_shares.sql, which tells the whole course); this asks it.
+ * The database decides (migrations/0018_shares.sql, which tells the whole course); this asks it.
  * A relay asks for its turn when it takes a share over, when it is told that a change is wanted,
  * and when it has come to rest:
  *

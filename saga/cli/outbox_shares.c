@@ -1,6 +1,6 @@
 /* `sagapost outbox shares`: the shares of the log, and another number of them.
  *
- * The relays change it (migrations/0017_shares.sql); this asks for it, and watches. So it may be
+ * The relays change it (migrations/0018_shares.sql); this asks for it, and watches. So it may be
  * interrupted at any moment, and run again. */
 #include "outbox/runtime/buffer.h"
 #include "saga/cli/cli.h"
