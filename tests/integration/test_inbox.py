@@ -80,6 +80,7 @@ class Sales:
         """In good order; what it printed last."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0, self.log()[-3000:]
+        assert "PRECONDITION_FAILED" not in self.log(), "a tag was acknowledged twice"
         wait_until(lambda: self.channel.queue_declare("sales", passive=True).method.message_count == 0, 30, "all acknowledged")
         return self.log().splitlines()[-1]
 
@@ -117,14 +118,16 @@ def test_names(library):
     assert names == {f"sagapost_inbox_{verb}" for verb in ("create", "run", "turn", "stop", "count", "destroy")}
 
 
-def test_killed_between_commit_and_acknowledgement(sales):
+@pytest.mark.parametrize("server, word", [("rabbitmq", CONFIRMED), ("postgres", COMMITTED)])
+def test_killed(sales, server, word):
+    """Between COMMIT and acknowledgement, and before COMMIT arrives."""
     network = Network(sales.place)
     try:
         sales.sell(1, 100)
-        network.rabbitmq.hole_before(TO_SERVER, CONFIRMED)
+        network[server].hole_before(TO_SERVER, word)
         sales.start(network=network)
-        wait_until(lambda: network.rabbitmq.hole, 30, "an acknowledgement on its way")
-        assert sales.numbers(), "it is committed before"
+        wait_until(lambda: network[server].hole, 30, "it is on its way")
+        assert bool(sales.numbers()) == (server == "rabbitmq")
         sales.kill()
         taken = len(sales.numbers())
     finally:
