@@ -296,6 +296,25 @@ end
 $$;
 comment on function saga.escrow is 'Makes a numeric column an account kind of which steps via => ''escrow'' reserve amounts; null as the table: no more.';
 
+-- By hand, of a saga that was closed or whose step was marked as undone: gives a reservation back, or lets it be gone. For the table's owner.
+create function saga.end_reservation(saga uuid, step text, give_back boolean) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+    made    text := (select h.function from saga.reservation r
+                     join saga.handler h on h.action = r.kind || case when give_back then '_release' else '_settle' end
+                     where r.saga_id = end_reservation.saga and r.step = end_reservation.step);
+    ignored text;
+begin
+    if made is null then
+        raise exception 'step "%" of saga % has no open reservation', step, saga using errcode = 'SG215';
+    end if;
+    ignored := set_config('saga.id', saga::text, true) || set_config('saga.step', step, true);
+    execute format('select %s', regexp_replace(made, '\(jsonb\)$', '($1)')) using jsonb_build_object('step', step);
+end
+$$;
+comment on function saga.end_reservation is 'Gives an open reservation back, or settles it, by hand: of a saga that was closed.';
+
 -- What saga.escrow has to know of a table; problem: why it cannot be one.
 create function saga.escrow_target(relation regclass, column_name name, key_column name, out owner oid, out schema name, out full_name text, out decimals integer,
                                    out key_type text, out problem text, out hint text)
@@ -345,8 +364,8 @@ $$;
 -- Who registers account kinds: the functions made run with the rights of the table's owner, who is one of these.
 revoke all on function saga.escrow(text, regclass, name, name, numeric), saga.escrow_target(regclass, name, name), saga.make_escrow(text, text, name, text, text),
                        saga.escrow_amount(jsonb, integer), saga.escrow_refuse(text, jsonb, numeric, numeric),
-                       saga.open_reservation(text, text, text, numeric), saga.close_reservation(text, text) from public;
+                       saga.open_reservation(text, text, text, numeric), saga.close_reservation(text, text), saga.end_reservation(uuid, text, boolean) from public;
 grant execute on function saga.escrow(text, regclass, name, name, numeric), saga.escrow_target(regclass, name, name), saga.make_escrow(text, text, name, text, text),
                           saga.escrow_amount(jsonb, integer), saga.escrow_refuse(text, jsonb, numeric, numeric),
-                          saga.open_reservation(text, text, text, numeric), saga.close_reservation(text, text) to sagapost_definer;
+                          saga.open_reservation(text, text, text, numeric), saga.close_reservation(text, text), saga.end_reservation(uuid, text, boolean) to sagapost_definer;
 grant select on saga.reservation to sagapost_definer, sagapost_operator, sagapost_reader;

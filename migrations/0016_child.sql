@@ -574,4 +574,5 @@ grant execute on function saga.take_locks(integer[], uuid[], integer[]), saga.le
     to sagapost_worker;
 -- Handlers run with the worker's rights, or with those of who registered them.
 grant execute on function saga.lock(text) to sagapost_worker, sagapost_definer;
+grant select on saga.lock_queue to sagapost_worker; -- to count
 grant select on saga.locks to sagapost_operator, sagapost_reader;

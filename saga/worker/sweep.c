@@ -177,6 +177,9 @@ static void on_counts(void *data, struct pg_result *result, const struct error *
         sweep->gauges[i].seen = false;
     }
     double stuck = 0;
+    bool any = pg_result_rows(result) > 0;
+    metric_set(worker->metrics.lock_waits, any ? (double)pg_int(result, 0, 3) : 0);
+    metric_set(worker->metrics.lock_wait_oldest, any ? (double)pg_int(result, 0, 4) / US_PER_S : 0);
     for (int row = 0; row < pg_result_rows(result); row++) {
         const char *const labels[] = {"definition", pg_text(result, row, 0), "state",
                                       pg_text(result, row, 1), NULL};

@@ -77,6 +77,11 @@ static void make_metrics(struct worker_metrics *made, struct metrics *metrics)
                             "sagas found waiting for nothing; there should be none", NULL, NULL);
     made->stuck =
         metrics_get(metrics, METRIC_GAUGE, "sagapost_saga_stuck", "sagas that are stuck now", NULL);
+    made->lock_waits = metrics_get(metrics, METRIC_GAUGE, "sagapost_saga_lock_waits",
+                                   "sagas that wait for a lock now", NULL);
+    made->lock_wait_oldest =
+        metrics_get(metrics, METRIC_GAUGE, "sagapost_saga_lock_wait_oldest_seconds",
+                    "how long the oldest of them has waited", NULL);
     made->deadlocks = counter(metrics, "sagapost_saga_deadlocks_total",
                               "batches of commands that met a deadlock", NULL, NULL);
     made->command_latency =

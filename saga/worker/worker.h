@@ -21,7 +21,7 @@ struct worker_metrics {
     struct metric *intents_applied, *intents_refused;
     struct metric *timers, *timers_late, *stalled;
     struct metric *timer_lateness;
-    struct metric *stuck;
+    struct metric *stuck, *lock_waits, *lock_wait_oldest;
     /* execute */
     struct metric *deadlocks;
     struct metric *command_latency; /* from arrival to commit */

@@ -249,3 +249,27 @@ def test_a_handler_takes_a_lock_for_its_saga(told, programs):
     go(told, second, "go")
     assert end(told, second) == "SUCCEEDED"
     assert told.place.value("select count(*) from saga.lock_queue") == 0
+
+
+def test_people_see_who_holds_a_lock_and_who_waits(told, daemons):
+    define(told, "one", [""])
+    daemons("outbox-relay").wait_ready()
+    worker = daemons("saga-worker", "--gauges-interval", "1s").wait_ready()
+    holder, waiting = holding_and_waiting(told, count=2)
+    worker.wait_metric("sagapost_saga_lock_waits", 1)
+    assert worker.metric("sagapost_saga_lock_wait_oldest_seconds") > 0
+    run = told.place.sagapost
+    shown = run("saga", "show", waiting)
+    assert "waits for its lock" in shown and holder in shown
+    assert f"sagapost saga skip {waiting} hold0" in shown and f"sagapost saga cancel {waiting}" in shown
+    locks = json.loads(run("saga", "locks", "--json"))
+    assert [(row["saga_id"], row["state"], row["place"], row["steps"]) for row in locks] == [(holder, "held", 0, "hold0"), (waiting, "waiting", 1, "hold0")]
+    shown = json.loads(run("saga", "show", waiting, "--json"))["locks"]
+    assert [(row["state"], row["held_by"]) for row in shown] == [("waiting", holder)] and shown[0]["held_since"]
+    assert len(json.loads(run("saga", "locks", '{"account": 7}', "--json"))) == 2
+    assert len(json.loads(run("saga", "locks", holder, "--json"))) == 1
+    assert "no locks" in run("saga", "locks", "another")
+    run("saga", "abandon", holder, "--reason", "gone")
+    wait_step(told, waiting, "hold0", "SUCCEEDED")
+    assert holder not in run("saga", "locks")
+    worker.wait_metric("sagapost_saga_lock_waits", 0)

@@ -17,7 +17,7 @@ where case when (select relkind from pg_class where oid = t.oid) = 'S' then priv
 group by r.name, t.name;
 create temporary table wanted (role text, relations text[], privileges text);
 insert into wanted values
-    ('sagapost_worker', '{definition, definition_step, setting, handler, outcome_horizon}', 'SELECT'),
+    ('sagapost_worker', '{definition, definition_step, setting, handler, outcome_horizon, lock_queue}', 'SELECT'),
     ('sagapost_worker', '{instance, ended}', 'DELETE INSERT SELECT UPDATE'),
     ('sagapost_worker', '{history}', 'INSERT SELECT'),
     ('sagapost_worker', '{intent}', 'SELECT UPDATE'),
@@ -39,7 +39,7 @@ create temporary table wanted_function (role text, functions text[]);
 insert into wanted_function values
     ('sagapost_writer', '{start, signal}'),
     ('sagapost_definer', '{define, step, publish, retry_policy, complete_policy, milliseconds, refuse, handle, fail, parse_path, path_of, read_json, lock, escrow, escrow_target, make_escrow,
-                           escrow_amount, escrow_refuse, open_reservation, close_reservation}'),
+                           escrow_amount, escrow_refuse, open_reservation, close_reservation, end_reservation}'),
     ('sagapost_participant', '{receive, reply, fail}'),
     ('sagapost_operator', '{intend, intend_many, cancel, pause, resume, retry, skip, mark_undone, abandon, signal, require_step, timestamp_of, migrate, migration_obstacles}'),
     ('sagapost_reader', '{timestamp_of}');
