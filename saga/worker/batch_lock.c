@@ -1,4 +1,4 @@
-/* batch_lock.c: the locks that sagas hold (saga.take_locks and its like): what a batch asks for,
+/* batch_lock.c: the locks that sagas hold (migrations/0019_isolation.sql): what a batch asks for,
  * gives up and releases. */
 #include "saga/worker/batch_private.h"
 
