@@ -317,21 +317,29 @@ int plan_find_step(const struct plan *plan, const char *name, size_t bytes)
     return -1;
 }
 
+/* "[2]", and nothing behind it; -1: not so. */
+static int read_element(const char *text)
+{
+    int element = 0;
+    const char *at = text + 1;
+    for (; *at >= '0' && *at <= '9' && element < SAGA_ELEMENTS_MAX; at++)
+        element = element * 10 + (*at - '0');
+    bool is_number = at > text + 1 && strcmp(at, "]") == 0;
+    return is_number ? element : -1;
+}
+
 int plan_find_element(const struct plan *plan, const char *name, int *ret_element)
 {
     const char *bracket = strchr(name, '[');
     size_t bytes = bracket ? (size_t)(bracket - name) : strlen(name);
     int step = plan_find_step(plan, name, bytes);
-    int element = 0, end = 0;
     bool fans_out = step >= 0 && step_fans_out(&plan->steps[step]);
-    if (!bracket) {
-        *ret_element = fans_out ? ELEMENT_ALL : 0;
-        return step;
+    int element = fans_out ? ELEMENT_ALL : 0;
+    if (bracket) {
+        element = read_element(bracket);
+        step = fans_out && element >= 0 ? step : -1;
     }
-    bool is_number = bracket[1] >= '0' && bracket[1] <= '9';
-    bool is_read = is_number && sscanf(bracket, "[%9d]%n", &element, &end) == 1 && end > 0;
-    if (!fans_out || !is_read || bracket[end] != '\0')
-        return -1;
-    *ret_element = element;
+    if (step >= 0)
+        *ret_element = element;
     return step;
 }

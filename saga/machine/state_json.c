@@ -227,9 +227,8 @@ static char *put_number(char *out, int64_t number)
     return out;
 }
 
-/* elements: of a fan-out; as many as the status says. */
-static char *put_step(char *out, const struct step_status *status,
-                      const struct step_status *elements)
+/* All but the closing bracket. */
+static char *put_status(char *out, const struct step_status *status)
 {
     out = put_text(out, "{\"s\": \"");
     out = put_text(out, step_state_name(status->state));
@@ -243,9 +242,17 @@ static char *put_step(char *out, const struct step_status *status,
         out = put_text(out, ", \"d\": ");
         out = put_number(out, status->due_us);
     }
+    return out;
+}
+
+/* elements: of a fan-out; as many as the status says. */
+static char *put_step(char *out, const struct step_status *status,
+                      const struct step_status *elements)
+{
+    out = put_status(out, status);
     for (int i = 0; i < status->elements; i++) {
         out = put_text(out, i == 0 ? ", \"e\": [" : ", ");
-        out = put_step(out, &elements[i], NULL);
+        out = put_text(put_status(out, &elements[i]), "}");
     }
     return put_text(out, status->elements > 0 ? "]}" : "}");
 }
