@@ -131,6 +131,8 @@ def test_everything_asked_for_is_exported(place, daemons):
     place.sql("update shop.stock set on_hand = 0 where sku = 'A1'")
     wanted = {(where, name, labels) for where, query in queries() for name, labels in SELECTOR.findall(query)}
     assert len(wanted) > 50
+    holder = place.connect(autocommit=False)
+    holder.cursor().execute("lock table shop.shipment")  # nothing ends, so that running sagas are met
     shop.place_orders(60)
     exported = {}
 
@@ -155,6 +157,8 @@ def test_everything_asked_for_is_exported(place, daemons):
     # COMPENSATED and the gauges of running sagas come with time; an intent needs somebody who wants something.
     saga = place.value("select id::text from saga.instances limit 1")
     place.sql("select saga.pause(%s)", (saga,))
+    wait_until(lambda: missing() is not None and "sagapost_saga_sagas" in exported, 60, missing)
+    holder.commit()
     wait_until(lambda: not missing(), 60, missing)
 
 
