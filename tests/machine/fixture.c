@@ -30,6 +30,8 @@ static void append(char *text, const char *format, ...)
 {
     va_list arguments;
     size_t at = strlen(text);
+    if (at + sizeof(", ") > FIXTURE_TEXT_BYTES)
+        return; /* of the largest sagas, only the beginning is told */
     if (at > 0)
         at += (size_t)snprintf(text + at, FIXTURE_TEXT_BYTES - at, ", ");
     va_start(arguments, format);
