@@ -203,8 +203,10 @@ as $$
     cross join lateral (
         select coalesce(jsonb_object_agg(s.name, i.steps -> s.step), '{}') as steps
         from saga.definition_step s
-        where s.definition_id = i.definition_id and i.steps -> s.step ->> 's' <> 'WAITING'
-              and not (i.steps -> s.step ->> 's' = 'READY' and i.steps -> s.step ->> 'r' = '0' and not i.steps -> s.step ? 'e')) begun
+        where s.definition_id = i.definition_id
+              and (i.steps -> s.step ? 'e' -- a fan-out whose list is known
+                   or i.steps -> s.step ->> 's' <> 'WAITING'
+                      and not (i.steps -> s.step ->> 's' = 'READY' and i.steps -> s.step ->> 'r' = '0'))) begun
     cross join lateral (
         (select format('step "%s" would not find %s, and has no default for it', n.name, h.hole ->> 'path') as obstacle
          from saga.definition_step n

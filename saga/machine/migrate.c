@@ -35,8 +35,8 @@ static bool say(const struct finder *finder, const char *format, ...)
 
 bool migrate_has_begun(const struct step_status *status)
 {
-    bool never_sent = status->state == STEP_READY && status->round == 0 && status->elements == 0;
-    return status->state != STEP_WAITING && !never_sent;
+    bool never_sent = status->state == STEP_READY && status->round == 0;
+    return status->elements > 0 || (status->state != STEP_WAITING && !never_sent);
 }
 
 static bool are_same(const char *one, const char *other)

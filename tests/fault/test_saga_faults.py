@@ -33,18 +33,35 @@ def test_all_orders_end_and_the_books_balance(shop, daemons):
     assert set(shop.states()) == {"SUCCEEDED", "COMPENSATED"}
 
 
-def test_worker_killed(shop, daemons, seed):
+@pytest.mark.parametrize("sagas, kills", [(5000, 20), pytest.param(100000, 200, marks=pytest.mark.long)])
+def test_the_ledger_under_kills(shop, place, sandbox, daemons, seed, sagas, kills):
+    """Either program killed, connections ended in the middle of what they do; in the long run the servers crash too."""
     chance = random.Random(seed)
-    relay(daemons).wait_ready()
-    worker(daemons).wait_ready()
-    victim = worker(daemons).wait_ready()
-    for _ in range(10):
-        shop.place_orders(60)
-        if chance.random() < 0.5:
-            wait_until(lambda: shop.open() < 50, 60, "some sagas end")
-        victim.kill()
-        victim = worker(daemons)
-    shop.wait_ended(120)
+    running = {"relay": relay(daemons), "one": worker(daemons), "other": worker(daemons)}
+    for program in running.values():
+        program.wait_ready()
+
+    def kill():
+        whom = chance.choice(["relay", "one", "other", "one", "other", "connections"] + (["postgres", "rabbitmq"] if kills > 20 else []))
+        if whom == "connections":
+            place.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name ~ '^(saga-worker|outbox-relay)' and datname = current_database()")
+        elif whom == "postgres":
+            sandbox.postgres("kill")
+            sandbox.postgres("start")
+        elif whom == "rabbitmq":
+            sandbox.crash_rabbitmq()
+            sandbox.rabbitmq("start")
+        else:
+            running[whom].kill()
+            running[whom] = relay(daemons) if whom == "relay" else worker(daemons)
+
+    for _ in range(kills):
+        shop.place_many(sagas // kills)
+        # Somewhere in the middle of it, and behind by no more than a machine can make good.
+        wanted = chance.randint(0, 3 * sagas // kills)
+        wait_until(lambda: shop.open() <= wanted, 120, lambda: f"{shop.open()} open")  # noqa: B023
+        kill()
+    shop.wait_ended(300)
     shop.check()
 
 
@@ -117,17 +134,4 @@ def test_commit_answers_lost(shop, place, daemons):
             "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'saga-worker%%' and datname = current_database()"
         )
     shop.wait_ended(120)
-    shop.check()
-
-
-@pytest.mark.long
-def test_two_hundred_kills(shop, daemons, seed):
-    chance = random.Random(seed)
-    running = {"outbox-relay": relay(daemons), "saga-worker": worker(daemons)}
-    for _ in range(200):
-        shop.place_orders(50)
-        program = chance.choice(sorted(running))
-        running[program].kill()
-        running[program] = daemons(program)
-    shop.wait_ended(300)
     shop.check()

@@ -69,6 +69,22 @@ class Shop:
             thread.join(120)
         assert not failures, f"orders not placed: {failures[:5]}"
 
+    def place_many(self, count):
+        """The same in one transaction; a COMMIT whose answer is lost is asked for."""
+        first, last = self.placed + 1, self.placed + count
+        for _ in range(600):
+            try:
+                if not self.place.value("select exists (select from shop.orders where id = %s)", (f"ORD-{first}",)):
+                    self.place.sql(
+                        "select count(shop.place_order('ORD-' || n, n * 7 %% 100 + 1, 'A' || (n * 13 %% 20 + 1), n %% 3 + 1)) from generate_series(%s, %s) n",
+                        (first, last),
+                    )
+                self.placed = last
+                return
+            except psycopg2.OperationalError:
+                threading.Event().wait(0.1)
+        raise AssertionError(f"orders {first} to {last} are not placed")
+
     def states(self):
         return dict(self.place.sql("select state, count(*) from saga.instances group by state"))
 

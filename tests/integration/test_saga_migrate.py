@@ -40,28 +40,28 @@ def migrated(told, saga):
     return [row[0] for row in told.place.sql("select detail from saga.timeline where saga_id = %s and event = 'migrated'", (saga,))]
 
 
-def test_many_that_wait_end_by_the_new_version(told, programs):
-    sagas = parked(told, 20)
-    told.define("order", [FIRST, WAIT, PIVOT, LAST])
-    run = told.place.sagapost
-    many = ("saga", "migrate", "--definition", "order", "--to", "2", "--json")
-    before = [told.column(saga, "revision") for saga in sagas]
+def test_many_that_wait_end_by_the_new_version(shared):
+    sagas = parked(shared, 20, name="many")
+    shared.define("many", [FIRST, WAIT, PIVOT, LAST])
+    run = shared.place.sagapost
+    many = ("saga", "migrate", "--definition", "many", "--to", "2", "--json")
+    before = [shared.column(saga, "revision") for saga in sagas]
     said = json.loads(run(*many, "--dry-run"))
     assert (said["dry_run"], said["applied"], said["refused"]) == (True, 20, 0)
     assert "would be applied: what it has done is the same" in run("saga", "migrate", sagas[0], "--to", 2, "--dry-run")
-    assert versions(told, sagas) == [1] * 20 and [told.column(saga, "revision") for saga in sagas] == before, "only said"
+    assert versions(shared, sagas) == [1] * 20 and [shared.column(saga, "revision") for saga in sagas] == before, "only said"
     said = json.loads(run(*many, "--reason", "one step more", "--rate", 200))
     assert (said["applied"], said["refused"], said["left"], said["unanswered"]) == (20, 0, 0, 0)
-    assert versions(told, sagas) == [2] * 20
-    assert told.steps(sagas[0]) == {"a": "SUCCEEDED", "approval": "PARKED", "p": "WAITING", "last": "WAITING"}
-    (detail,) = migrated(told, sagas[0])
+    assert versions(shared, sagas) == [2] * 20
+    assert shared.steps(sagas[0]) == {"a": "SUCCEEDED", "approval": "PARKED", "p": "WAITING", "last": "WAITING"}
+    (detail,) = migrated(shared, sagas[0])
     assert (detail["actor"], detail["reason"]) == ("postgres", "one step more") and detail["because"].startswith("version 1 to 2: ")
     assert json.loads(run(*many, "--dry-run", "--state", "SUCCEEDED"))["applied"] == 0
     assert "for 20 sagas" in run(*many, expect=4), "it is there already"
-    approve(told, sagas)
+    approve(shared, sagas)
     for saga in sagas:
-        end(told, saga)
-        assert told.effects(saga) == ["a", "p", "last"] and told.column(saga, "version") == 2
+        end(shared, saga)
+        assert shared.effects(saga) == ["a", "p", "last"] and shared.column(saga, "version") == 2
 
 
 def test_workers_die_in_the_middle(told, daemons):
@@ -85,9 +85,9 @@ def test_workers_die_in_the_middle(told, daemons):
         assert told.effects(saga) == ["a", "p", "last"] and len(migrated(told, saga)) == 1
 
 
-def test_what_was_done_must_be_the_same(told, programs):
+def test_what_was_done_must_be_the_same(shared):
     """Exit status 4, the step and the difference, before and when it is asked; nothing has changed."""
-    (saga,) = parked(told)
+    (saga,) = parked(shared, name="altered")
     given = "'{\"n\": 1}'"
     for version, (steps, why) in enumerate(
         (
@@ -100,80 +100,81 @@ def test_what_was_done_must_be_the_same(told, programs):
         ),
         2,
     ):
-        told.define("order", steps)
-        revision = told.column(saga, "revision")
-        assert why in told.place.sagapost("saga", "migrate", saga, "--to", version, "--dry-run", expect=4)
-        assert why in told.place.sagapost("saga", "migrate", saga, "--to", version, expect=4)
-        assert told.place.sql("select answer, detail from saga.intent order by id desc limit 1") == [("refused", why)]
-        assert told.column(saga, "version") == 1 and told.column(saga, "revision") == revision
-    told.define("order", [FIRST, WAIT, ("p", "pivot", "approval", {"input": '\'{"n": {"$path": "$.input.none", "default": 7}}\''})])
-    told.place.sagapost("saga", "migrate", saga, "--to", 8)
-    approve(told, [saga])
-    end(told, saga)
-    assert told.place.value("select input from told.effect where saga = %s and step = 'p'", (saga,)) == {"n": 7}
+        shared.define("altered", steps)
+        revision = shared.column(saga, "revision")
+        assert why in shared.place.sagapost("saga", "migrate", saga, "--to", version, "--dry-run", expect=4)
+        assert why in shared.place.sagapost("saga", "migrate", saga, "--to", version, expect=4)
+        assert shared.place.sql("select answer, detail from saga.intent order by id desc limit 1") == [("refused", why)]
+        assert shared.column(saga, "version") == 1 and shared.column(saga, "revision") == revision
+    shared.define("altered", [FIRST, WAIT, ("p", "pivot", "approval", {"input": '\'{"n": {"$path": "$.input.none", "default": 7}}\''})])
+    shared.place.sagapost("saga", "migrate", saga, "--to", 8)
+    approve(shared, [saga])
+    end(shared, saga)
+    assert shared.place.value("select input from told.effect where saga = %s and step = 'p'", (saga,)) == {"n": 7}
 
 
-def test_it_is_undone_by_the_new_version(told, programs):
-    (saga,) = parked(told)
-    told.define("order", [("c", "compensable", "approval"), FIRST, WAIT, ("p", "pivot", "c")])  # other places, other names before the pivot
-    told.place.sagapost("saga", "migrate", saga, "--to", 2)
-    told.behave("p", "action", "SG001")
-    approve(told, [saga])
-    end(told, saga, "COMPENSATED")
-    assert told.effects(saga) == ["a", "c", "-c", "-a"]
+def test_it_is_undone_by_the_new_version(shared):
+    (saga,) = parked(shared, name="undone")
+    shared.define("undone", [("c", "compensable", "approval"), FIRST, WAIT, ("q", "pivot", "c")])  # other places, other names before the pivot
+    shared.place.sagapost("saga", "migrate", saga, "--to", 2)
+    shared.behave("q", "action", "SG001")
+    approve(shared, [saga])
+    end(shared, saga, "COMPENSATED")
+    assert shared.effects(saga) == ["a", "c", "-c", "-a"]
 
 
-def test_held_back_by_a_pause_it_takes_another_input(told, programs):
+def test_held_back_by_a_pause_it_takes_another_input(shared):
     """For the step that would fail next: pause, publish a better version, migrate, resume."""
-    (saga,) = parked(told)
-    run = told.place.sagapost
+    (saga,) = parked(shared, name="held")
+    run = shared.place.sagapost
     run("saga", "pause", saga)
-    approve(told, [saga])
-    wait_until(lambda: told.steps(saga)["p"] == "READY", 30, lambda: told.show(saga))
-    told.define("order", [FIRST, WAIT, ("p", "pivot", "approval", {"input": "'{\"n\": 2}'"}), LAST])
-    revision = told.column(saga, "revision")
+    approve(shared, [saga])
+    wait_until(lambda: shared.steps(saga)["p"] == "READY", 30, lambda: shared.show(saga))
+    shared.define("held", [FIRST, WAIT, ("p", "pivot", "approval", {"input": "'{\"n\": 2}'"}), LAST])
+    revision = shared.column(saga, "revision")
     assert "has changed since" in run("saga", "migrate", saga, "--to", 2, "--revision", revision - 1, expect=4)
     run("saga", "migrate", saga, "--to", 2, "--revision", revision)
-    assert told.steps(saga)["p"] == "READY"
+    assert shared.steps(saga)["p"] == "READY"
     run("saga", "resume", saga)
-    end(told, saga)
-    assert told.place.value("select input from told.effect where saga = %s and step = 'p'", (saga,)) == {"n": 2}
+    end(shared, saga)
+    assert shared.place.value("select input from told.effect where saga = %s and step = 'p'", (saga,)) == {"n": 2}
 
 
-def test_a_child_saga_keeps_its_version(told, programs):
-    told.define("small", [FIRST, WAIT])
-    told.define("large", [("child", "compensable", "", {"via": "'saga'", "child": "'small'", "action": "null", "undo": "null", "timeout": "null", "retry": "null", "undo_retry": "null"})])
-    saga = told.start("large")
-    child = wait_until(lambda: told.place.sql("select child from saga.children where saga_id = %s", (saga,)), 30, lambda: told.show(saga))[0][0]
-    wait_until(lambda: told.steps(child)["approval"] == "PARKED", 30, lambda: told.show(child))
-    told.define("small", [FIRST, WAIT, ("more", "read_only", "approval")])
-    told.define(
+def test_a_child_saga_keeps_its_version(shared):
+    shared.define("small", [FIRST, WAIT])
+    shared.define("large", [("child", "compensable", "", {"via": "'saga'", "child": "'small'", "action": "null", "undo": "null", "timeout": "null", "retry": "null", "undo_retry": "null"})])
+    saga = shared.start("large")
+    child = wait_until(lambda: shared.place.sql("select child from saga.children where saga_id = %s", (saga,)), 30, lambda: shared.show(saga))[0][0]
+    wait_until(lambda: shared.steps(child)["approval"] == "PARKED", 30, lambda: shared.show(child))
+    shared.define("small", [FIRST, WAIT, ("more", "read_only", "approval")])
+    shared.define(
         "large",
         [
             ("child", "compensable", "", {"via": "'saga'", "child": "'small'", "action": "null", "undo": "null", "timeout": "null", "retry": "null", "undo_retry": "null"}),
             ("then", "read_only", "child"),
         ],
     )
-    told.place.sagapost("saga", "migrate", saga, "--to", 2)
-    approve(told, [child])
-    end(told, saga)
-    assert (told.column(saga, "version"), told.column(child, "version")) == (2, 1)
-    assert told.effects(saga) == ["then"] and told.effects(child) == ["a"]
+    shared.place.sagapost("saga", "migrate", saga, "--to", 2)
+    approve(shared, [child])
+    end(shared, saga)
+    assert (shared.column(saga, "version"), shared.column(child, "version")) == (2, 1)
+    assert shared.effects(saga) == ["then"] and shared.effects(child) == ["a"]
 
 
-def test_only_forward_and_to_a_newer_one(told, programs):
-    (saga,) = parked(told)
-    told.define("order", [FIRST, WAIT, PIVOT, LAST])
-    run = told.place.sagapost
+def test_only_forward_and_to_a_newer_one(shared):
+    steps = [("b", "compensable", ""), ("approval", "read_only", "b", SIGNAL), PIVOT]
+    (saga,) = parked(shared, name="forward", steps=steps)
+    shared.define("forward", [*steps, LAST])
+    run = shared.place.sagapost
     assert "there is no version 9" in run("saga", "migrate", saga, "--to", 9, "--dry-run", expect=3)
     assert "there is no version 9" in run("saga", "migrate", saga, "--to", 9, expect=3)
-    assert told.place.value("select saga.migrate(%s, 2, 'in SQL')", (saga,)) == "recorded"
-    wait_until(lambda: told.column(saga, "version") == 2, 30, lambda: told.show(saga))
+    assert shared.place.value("select saga.migrate(%s, 2, 'in SQL')", (saga,)) == "recorded"
+    wait_until(lambda: shared.column(saga, "version") == 2, 30, lambda: shared.show(saga))
     assert "version 1 is not newer" in run("saga", "migrate", saga, "--to", 1, expect=4)
-    told.define("order", [FIRST, WAIT, PIVOT])
-    told.behave("a", "undo", "XX000")
+    shared.define("forward", steps)
+    shared.behave("b", "undo", "XX000")
     run("saga", "cancel", saga)
-    wait_until(lambda: told.state(saga) == "STUCK", 30, lambda: told.show(saga))
+    wait_until(lambda: shared.state(saga) == "STUCK", 30, lambda: shared.show(saga))
     for words in ((), ("--dry-run",)):
         assert "ends by the version that it has" in run("saga", "migrate", saga, "--to", 3, *words, expect=4)
 
