@@ -40,42 +40,46 @@ def relay_at(daemons, cluster, vhost, *order, **keywords):
     return relay(daemons, environment={"SAGAPOST_AMQP": cluster.uris(vhost, *order)}, **keywords)
 
 
-def wait_arrived(consumer, more, limit_s=90):
-    wanted = len(consumer.seen) + more
-    wait_until(lambda: len(consumer.seen) >= wanted, limit_s, lambda: f"{wanted} arrived, {len(consumer.seen)} so far")
+@pytest.fixture(name="wait_arrived")
+def fixture_wait_arrived(cluster, vhost, consumer):
+    def wait_arrived(more, limit_s=90):
+        wanted = len(consumer.seen) + more
+        wait_until(lambda: len(consumer.seen) >= wanted, limit_s, lambda: f"{wanted} arrived, {len(consumer.seen)} so far\n{cluster.queues(vhost)}")
+
+    return wait_arrived
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)], ids=["relay-on-the-leader", "relay-on-a-follower"])
-def test_the_leader_is_killed(cluster, vhost, daemons, place, consumer, writers, order):
+def test_the_leader_is_killed(cluster, vhost, daemons, place, consumer, writers, wait_arrived, order):
     daemon = relay_at(daemons, cluster, vhost, *order).wait_ready()
     load = writers(count=8, limit=10**6)
     load.wait_written(500)
     assert cluster.leader(vhost, "ledger") == 0
     cluster.kill(0)
-    wait_arrived(consumer, 500)
+    wait_arrived(500)
     daemon.wait_ready(60)
     assert cluster.leader(vhost, "ledger", at=1) != 0
     cluster.whole()
-    wait_arrived(consumer, 200)
+    wait_arrived(200)
     load.stop()
     # On the leader's node the relay lost its connection with what was in flight; on another it is RabbitMQ that sends it on once more.
     ledger.check(place, consumer, repeated_most=WINDOW)
     assert daemon.alive()
 
 
-def test_a_follower_is_stopped_and_comes_back(cluster, vhost, daemons, place, consumer, writers):
+def test_a_follower_is_stopped_and_comes_back(cluster, vhost, daemons, place, consumer, writers, wait_arrived):
     relay_at(daemons, cluster, vhost, 0, 1, 2).wait_ready()
     load = writers(count=8, limit=10**6)
     load.wait_written(500)
     cluster.stop_node(2)
-    wait_arrived(consumer, 500)
+    wait_arrived(500)
     cluster.whole()
-    wait_arrived(consumer, 200)
+    wait_arrived(200)
     load.stop()
     ledger.check(place, consumer, repeated_most=0)
 
 
-def test_two_of_three_are_down(cluster, vhost, daemons, place, consumer, writers):
+def test_two_of_three_are_down(cluster, vhost, daemons, place, consumer, writers, wait_arrived):
     """Without a majority nothing is confirmed for a quorum queue; what goes elsewhere goes on."""
     side = Queue(place, "side")
     daemon = relay_at(daemons, cluster, vhost, 0, 1, 2).wait_ready()
@@ -90,23 +94,23 @@ def test_two_of_three_are_down(cluster, vhost, daemons, place, consumer, writers
     assert len(consumer.seen) < load.written
     assert len(consumer.seen) - arrived <= WINDOW
     cluster.whole()
-    wait_arrived(consumer, 300)
+    wait_arrived(300)
     load.stop()
     losses = daemon.metric("sagapost_outbox_connection_losses_total", server="rabbitmq")
     ledger.check(place, consumer, repeated_most=(losses + 1) * WINDOW, limit_s=120)
 
 
 @pytest.mark.parametrize("how", ["kill", "cut_off"])
-def test_the_relays_node_is_gone_and_it_goes_to_another(cluster, vhost, daemons, place, consumer, writers, how):
+def test_the_relays_node_is_gone_and_it_goes_to_another(cluster, vhost, daemons, place, consumer, writers, wait_arrived, how):
     """Its fence, an exclusive queue, was on that node, too."""
     daemon = relay_at(daemons, cluster, vhost, 2, 1, 0).wait_ready()
     load = writers(count=8, limit=10**6)
     load.wait_written(500)
     getattr(cluster, how)(2)
-    wait_arrived(consumer, 500)
+    wait_arrived(500)
     daemon.wait_ready(60)
     cluster.whole()
-    wait_arrived(consumer, 200)
+    wait_arrived(200)
     load.stop()
     ledger.check(place, consumer, repeated_most=WINDOW)
     assert daemon.alive()
@@ -114,7 +118,7 @@ def test_the_relays_node_is_gone_and_it_goes_to_another(cluster, vhost, daemons,
 
 @pytest.mark.parametrize("how", ["kill", "cut_off"])
 def test_another_relay_takes_over_from_one_that_knows_only_the_node_that_is_gone(
-    cluster, vhost, daemons, place, consumer, writers, how
+    cluster, vhost, daemons, place, consumer, writers, wait_arrived, how
 ):
     first = relay_at(daemons, cluster, vhost, 2).wait_ready()
     first.wait_metric("sagapost_outbox_role", 1, role="owner")
@@ -122,11 +126,11 @@ def test_another_relay_takes_over_from_one_that_knows_only_the_node_that_is_gone
     load = writers(count=8, limit=10**6)
     load.wait_written(500)
     getattr(cluster, how)(2)
-    wait_arrived(consumer, 500)
+    wait_arrived(500)
     second.wait_metric("sagapost_outbox_role", 1, role="owner")
     cluster.whole()
     first.wait_ready(60)
-    wait_arrived(consumer, 200)
+    wait_arrived(200)
     load.stop()
     ledger.check(place, consumer, repeated_most=WINDOW)
     assert second.metric("sagapost_outbox_published_total") > 0

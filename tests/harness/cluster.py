@@ -58,6 +58,13 @@ class Cluster:
         name = dict(line.split("\t") for line in said.splitlines() if "\t" in line)[queue]
         return [node.name for node in self.nodes].index(name)
 
+    def queues(self, vhost):
+        """What a node that is up says of the queues."""
+        up = min(set(range(3)) - self.down - self.cut)
+        return self.nodes[up].rabbitmqctl(
+            "list_queues", "-p", vhost, "--timeout", "10", "name", "leader", "online", "messages", "messages_unacknowledged", "consumers"
+        )
+
     def kill(self, *numbers):
         for n in numbers:
             self.nodes[n].crash_rabbitmq()

@@ -35,7 +35,7 @@ struct world_options {
     bool lies;       /* one answer may claim an effect that never was */
     bool garbage;    /* in every world, every event that can be said is tried on the machine */
     bool taken_back; /* a saga that succeeded may be a child's, and its parent wants it undone */
-    bool folded;     /* worlds that differ in the names of their steps alone count as one */
+    bool folded;     /* worlds that differ in their steps' names alone are one; no fan-outs */
     const struct plan *to; /* may be migrated to it, once, at any moment; NULL: not */
 };
 
