@@ -8,7 +8,7 @@ import pytest
 from harness import ledger
 from harness.cluster import Cluster
 from harness.ledger import WINDOW, relay
-from harness.queue import Queue, publish
+from harness.queue import PATIENT, Queue, publish
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.long  # three nodes take a quarter of a minute to start, and each that comes back some seconds
@@ -22,11 +22,13 @@ def fixture_cluster(sandbox):
 
 
 @pytest.fixture(autouse=True, name="vhost")
-def fixture_vhost(cluster, place):
-    """The test's virtual host is one of the cluster's."""
+def fixture_vhost(cluster, place, request):
+    """The test's virtual host is one of the cluster's. Parameter: the order in which the test itself, its consumer above all, tries the nodes."""
     cluster.whole()
     name = cluster.vhost()
-    place.amqp_uri = cluster.uris(name, 0, 1, 2)
+    place.amqp_uri = cluster.uris(name, 0)
+    place.channel().queue_declare("ledger", durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 1000000})
+    place.amqp_uri = cluster.uris(name, *getattr(request, "param", (0, 1, 2)))
     yield name
     for closer in place.closers:  # before a node of theirs is killed by the next test
         try:
@@ -35,9 +37,9 @@ def fixture_vhost(cluster, place):
             pass
 
 
-def relay_at(daemons, cluster, vhost, *order, **keywords):
-    """A relay that tries the nodes in this order."""
-    return relay(daemons, environment={"SAGAPOST_AMQP": cluster.uris(vhost, *order)}, **keywords)
+def relay_at(daemons, cluster, vhost, *order):
+    """A relay that tries the nodes in this order, and soon again what was refused."""
+    return relay(daemons, *PATIENT, environment={"SAGAPOST_AMQP": cluster.uris(vhost, *order)})
 
 
 @pytest.fixture(name="wait_arrived")
@@ -49,6 +51,8 @@ def fixture_wait_arrived(cluster, vhost, consumer):
     return wait_arrived
 
 
+# The consumer is elsewhere: what a consumer had not acknowledged when its node died may come after what another got meanwhile.
+@pytest.mark.parametrize("vhost", [(2, 1, 0)], ids=["consumer-on-a-follower"], indirect=True)
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)], ids=["relay-on-the-leader", "relay-on-a-follower"])
 def test_the_leader_is_killed(cluster, vhost, daemons, place, consumer, writers, wait_arrived, order):
     daemon = relay_at(daemons, cluster, vhost, *order).wait_ready()
@@ -56,14 +60,19 @@ def test_the_leader_is_killed(cluster, vhost, daemons, place, consumer, writers,
     load.wait_written(500)
     assert cluster.leader(vhost, "ledger") == 0
     cluster.kill(0)
-    wait_arrived(500)
     daemon.wait_ready(60)
-    assert cluster.leader(vhost, "ledger", at=1) != 0
+    load.wait_written(load.written + 500)
+    # RabbitMQ 3.10 may refuse (basic.nack) whatever comes on a channel that first published while the queue had no leader, until the node
+    # that had it is back. A relay that was on that node is at another before a new leader is chosen; what is refused waits in outbox.parked.
+    if order[0] != 0:
+        wait_arrived(500)
+    wait_until(lambda: cluster.leader(vhost, "ledger", at=1) in (1, 2), 60, "another node leads", every_s=0.5)
     cluster.whole()
     wait_arrived(200)
     load.stop()
+    wait_until(lambda: place.value("select count(*) from outbox.parked") == 0, 120, "what was refused has gone, too", every_s=0.5)
     # On the leader's node the relay lost its connection with what was in flight; on another it is RabbitMQ that sends it on once more.
-    ledger.check(place, consumer, repeated_most=WINDOW)
+    ledger.check(place, consumer, repeated_most=WINDOW, limit_s=120)
     assert daemon.alive()
 
 

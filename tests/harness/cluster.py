@@ -53,10 +53,10 @@ class Cluster:
         return ",".join(self.nodes[n].amqp_uri(vhost) for n in order)
 
     def leader(self, vhost, queue, at=0):
-        """The number of the node that leads a quorum queue, as the node `at` knows."""
+        """The number of the node that leads a quorum queue, as the node `at` knows; None: none does."""
         said = self.nodes[at].rabbitmqctl("list_queues", "--quiet", "--no-table-headers", "-p", vhost, "name", "leader")
         name = dict(line.split("\t") for line in said.splitlines() if "\t" in line)[queue]
-        return [node.name for node in self.nodes].index(name)
+        return next((n for n, node in enumerate(self.nodes) if node.name == name), None)
 
     def queues(self, vhost):
         """What a node that is up says of the queues."""
