@@ -223,6 +223,33 @@ static void a_wait_asks_and_sends_nothing(void **state)
     assert_true(fixture->decisions.commands[1].unsent);
 }
 
+/* A lock asks before anything else happens, and brings its name; denied or not waited for any more,
+ * it leaves the queue. */
+static void a_lock_is_asked_for_brings_its_name_and_is_left(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->plan->steps[2].via = VIA_LOCK;
+    struct happening replies[] = {reply(EVENT_OK, 0), reply(EVENT_OK, 1)};
+    apply(fixture, &replies[0]);
+    apply(fixture, &replies[1]);
+    assert_true(fixture->fact.asks_condition);
+    assert_true(fixture->decisions.commands[1].unsent);
+    assert_false(fixture->fact.leaves_locks);
+    struct fact parked = fixture->fact;
+    fixture->fact.outputs = NULL;
+    struct happening granted = {.event = {.type = EVENT_GRANT, .step = 2},
+                                .output = {"{\"resource\": \"r\"}", 17, JSON_OBJECT}};
+    apply(fixture, &granted);
+    assert_string_equal(fixture->fact.outputs, "\"ship\": {\"resource\": \"r\"}");
+    assert_false(fixture->fact.leaves_locks);
+    fixture->fact = parked;
+    fixture->fact.outputs = NULL;
+    struct happening skipped = {.event = {.type = EVENT_SKIP, .step = 2}};
+    apply(fixture, &skipped);
+    assert_true(fixture->fact.leaves_locks);
+    assert_null(fixture->fact.outputs);
+}
+
 /* A list is asked for first; then each element is sent, and brings its own output and error. */
 static void elements_bring_outputs_of_their_own(void **state)
 {
@@ -363,6 +390,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_cannot_be_built_is_told_in_the_same_batch, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_condition_is_asked_for_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lock_is_asked_for_brings_its_name_and_is_left, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_wait_asks_and_sends_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(elements_bring_outputs_of_their_own, setup, teardown),
         cmocka_unit_test_setup_teardown(a_migrated_saga_goes_by_the_other_plan, setup, teardown),
