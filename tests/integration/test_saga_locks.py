@@ -171,6 +171,7 @@ def test_workers_die_while_locks_are_held_and_waited_for(told, daemons):
     assert told.place.value("select count(*) from saga.lock_queue") == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", ["orchestrate-before-commit", "orchestrate-after-commit"])
 def test_a_worker_dies_in_the_transaction_that_takes_or_hands_over(told, daemons, point):
     """All of it is there or nothing: nobody holds two, nobody is forgotten."""
