@@ -153,3 +153,87 @@ def test_a_backlog_is_shared(place, daemons, consumer, writers, numbers):
     ledger.check(place, consumer, repeated_most=0)
     assert all(daemon.metric("sagapost_outbox_confirmed_total") > 0 for daemon in (running[0], running[1]))
     wait_until(lambda: sum(row["backlog_rows"] for row in shares(place)) == 0, 60, lambda: f"{shares(place)}")
+
+
+@pytest.mark.parametrize("shares_after", [4, 3])
+def test_held_keys_go_with_their_share(place, daemons, shares_after):
+    """Messages that no queue takes, and those behind them, are another relay's after the change; it has them before what is written later."""
+    place.sql(ledger.TABLES)
+    running = {share: relay(daemons, share, environment={"SAGAPOST_RETRY_BASE": "50ms", "SAGAPOST_RETRY_CAP": "200ms"}) for share in range(4)}
+    change(place, 2)
+    numbers = {f"k{n}": 0 for n in range(20)}
+
+    def publish(times):
+        for key in list(numbers) * times:
+            numbers[key] += 1
+            place.sql(
+                "with published as (select outbox.publish('ledger', jsonb_build_object('key', %s::text, 'number', %s::int), key => %s) as id)"
+                " insert into ledger.sent (message_id, key, number) select id, %s, %s from published",
+                (key, numbers[key], key, key, numbers[key]),
+            )
+
+    publish(3)
+    wait_until(lambda: place.value("select count(*) from outbox.parked") == 60, 30, lambda: f"{place.sql('select * from outbox.parked_summary')}")
+    assert place.value("select count(distinct share) from outbox.parked") == 2
+    change(place, shares_after)
+    assert place.value("select count(distinct share) from outbox.parked") == shares_after
+    publish(1)
+    consumer = ledger.Consumer(place).start()
+    ledger.check(place, consumer)
+    consumer.stop()
+    wait_until(lambda: place.value("select count(*) from outbox.parked") == 0, 30, lambda: f"{place.sql('select * from outbox.parked_summary')}")
+    assert all(running[share].metric("sagapost_outbox_parked_confirmed_total") > 0 for share in range(shares_after))
+
+
+def test_an_operator_is_answered_by_the_share_of_the_message(place, daemons):
+    running = [relay(daemons, share) for share in range(2)]
+    change(place, 2)
+    place.sql("select outbox.publish('nowhere', '{}', key => 'k' || n) from generate_series(1, 20) as n")
+    wait_until(lambda: place.value("select count(*) from outbox.parked") == 20, 30, "all are parked")
+    place.sagapost("outbox", "parked", "discard", *(row[0] for row in place.sql("select message_id::text from outbox.parked")))
+    assert place.sql("select answer, count(*) from outbox.intent group by 1") == [("discarded", 20)]
+    assert all(daemon.alive() for daemon in running)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("verb", ["kill", "stop"])
+def test_postgres_goes_away_in_the_middle(place, sandbox, daemons, consumer, writers, verb):
+    running = relays(daemons, 0, 1, 2)
+    load = writers(count=8)
+    change(place, 3)
+    wait_publishing(running.values())
+    running[2].kill()
+    command = Command(place, 2)
+    command.wait_says("share 2: no relay runs")
+    sandbox.postgres(verb)
+    sandbox.postgres("start")
+    command.process.communicate(timeout=60)
+    running[2] = relay(daemons, 2)
+    wait_shares(place, 2)
+    wait_publishing([running[0], running[1]])
+    load.stop()
+    ledger.check(place, consumer, repeated_most=4 * WINDOW)
+
+
+@pytest.mark.long
+def test_two_databases_in_one_virtual_host(place, sandbox, daemons, consumer, writers):
+    """Each has a share 1 with a relay, and neither's change touches the other."""
+    other = Place(sandbox)
+    other.amqp_uri = place.amqp_uri
+    try:
+        here = relays(daemons, 0, 1)
+        there = [relay(daemons, share, at=other) for share in range(2)]
+        load = writers(count=8)
+        change(other, 2)
+        assert len(shares(place)) == 1
+        change(place, 2)
+        wait_publishing(here.values())
+        epochs = [row["epoch"] for row in shares(place)]
+        change(other, 1)
+        wait_publishing(here.values())
+        assert [row["epoch"] for row in shares(place)] == epochs
+        assert all(daemon.alive() for daemon in there)
+        load.stop()
+        ledger.check(place, consumer, repeated_most=0)
+    finally:
+        other.close()

@@ -1,6 +1,6 @@
 -- Shares: which messages are whose, and how their number changes.
 \ir lib/session.sql
-select plan(45);
+select plan(49);
 
 create function turn(share integer, at_rest boolean, more bigint default 0) returns text language sql as $$
     select verdict || coalesce(' of ' || shares, '') || case when barrier is null then '' else ' up to the barrier' end
@@ -97,4 +97,17 @@ do $$ begin perform turn(n, true) from generate_series(0, 5) as n; end $$;
 do $$ begin perform at_barrier(n) from generate_series(0, 5) as n; perform turn(n, true) from generate_series(0, 5) as n; end $$;
 select outbox.trim_wake_up() \g /dev/null
 select ok(pg_get_triggerdef(oid) like '%(NOT pg_try_advisory_xact_lock_shared(1397161985, 0))%', 'one share, one lock') from pg_trigger where tgname = 'wake_relays';
+
+-- What looks at the log goes by each row's own share: the backlog, and a rebase after dump and restore.
+do $$ begin perform turn(0, false), outbox.change_shares(2); perform turn(0, true); end $$;
+insert into outbox.message (type, key, payload) select 't', 'k' || n, '{}' from generate_series(1, 100) as n;
+update outbox.position set t1 = pg_current_snapshot(), last_id_ever = (select max(id) from outbox.message) where share = 0;
+select count(*) as behind from outbox.message where outbox.share_of(key, id, 2) = 1 \gset
+select results_eq('select share, rows, oldest_age > interval ''0'' from outbox.backlog order by share', format('values (0, 0::bigint, false), (1, %s::bigint, true)', :behind),
+                  'the backlog of each is its own');
+select is(outbox.change_shares(1), 'asked', 'a change is under way');
+update outbox.position set system_identifier = system_identifier + 1;
+select results_eq('select outcome, settled_rows, unsettled_rows from outbox.rebase()', format('values (''rebased''::text, %s::bigint, %s::bigint)', 100 - :behind, :behind),
+                  'published is what the position of its share is past');
+select ok(wanted is null, 'and the change is taken back') from outbox.share_change;
 select * from finish();
