@@ -52,7 +52,9 @@ static const struct setting cli_settings[] = {
      "saga signal: given again with the same id it changes nothing", NULL},
     {"reason", SETTING_TEXT, NULL, 0, 0, 0, "changes: why, for the audit", NULL},
     {"wait", SETTING_MILLIS, "5s", 0, 3600000, 0,
-     "changes: how long to wait for the daemon's answer", NULL},
+     "changes: how long to wait for the daemon's answer; outbox shares: until it is done, when not "
+     "set",
+     NULL},
     {"watch", SETTING_BOOL, "off", 0, 0, 0,
      "outbox status: a live screen, or lines where there is no terminal", NULL},
     {"interval", SETTING_MILLIS, "1s", 100, 3600000, 0,
