@@ -135,7 +135,7 @@ def test_taken_back(place, daemons, consumer, writers):
     ledger.check(place, consumer, repeated_most=WINDOW)
 
 
-@pytest.mark.parametrize("numbers", [(2,), (2, 3)])
+@pytest.mark.parametrize("numbers", [(2,), pytest.param((2, 3), marks=pytest.mark.long)])
 def test_a_backlog_is_shared(place, daemons, consumer, writers, numbers):
     """Written while no relay ran, and changed while none runs, as far as that goes."""
     first = relay(daemons, 0)
@@ -155,6 +155,7 @@ def test_a_backlog_is_shared(place, daemons, consumer, writers, numbers):
     wait_until(lambda: sum(row["backlog_rows"] for row in shares(place)) == 0, 60, lambda: f"{shares(place)}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shares_after", [4, 3])
 def test_held_keys_go_with_their_share(place, daemons, shares_after):
     """Messages that no queue takes, and those behind them, are another relay's after the change; it has them before what is written later."""
