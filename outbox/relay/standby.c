@@ -19,7 +19,8 @@ struct standby {
     struct loop_timer *timer;
     struct pg_params params;
     bool asked;
-    bool said; /* that the owner cannot be watched */
+    bool leaving; /* stopped; the answer to the last question is still waited for */
+    bool said;    /* that the owner cannot be watched */
 };
 
 static void arm(struct standby *standby)
@@ -43,6 +44,8 @@ static void on_looked(void *data, struct pg_result *result, const struct error *
     struct standby *standby = data;
 
     standby->asked = false;
+    if (standby->leaving)
+        loop_timer_arm_in(standby->timer, 0);
     if (failure) {
         if (failure->retry != RETRY_RECONNECT)
             say_blind(standby, failure->message);
@@ -67,11 +70,25 @@ static void on_looked(void *data, struct pg_result *result, const struct error *
     FAILPOINT("owner-ended");
 }
 
+static void close_session(struct standby *standby)
+{
+    loop_timer_disarm(standby->timer);
+    pg_session_destroy(standby->session);
+    standby->session = NULL;
+    standby->said = false;
+    standby->asked = false;
+    standby->leaving = false;
+}
+
 static void on_timer(void *data)
 {
     struct standby *standby = data;
     struct error error = {0};
 
+    if (standby->leaving) {
+        close_session(standby);
+        return;
+    }
     arm(standby);
     if (standby->asked || !pg_session_is_up(standby->session))
         return;
@@ -102,8 +119,12 @@ void standby_start(struct standby *standby)
 {
     struct error error = {0};
 
-    if (standby->session)
+    if (standby->session) {
+        if (standby->leaving)
+            arm(standby);
+        standby->leaving = false;
         return;
+    }
     standby->session_options = *standby->options.second;
     standby->session_options.on_up = on_up;
     standby->session_options.on_down = on_down;
@@ -119,12 +140,16 @@ void standby_start(struct standby *standby)
     arm(standby);
 }
 
+/* The question that ended an owner gives this relay the lock before its own answer has come: it is
+ * heard out, so that what was done is told. */
 void standby_stop(struct standby *standby)
 {
-    loop_timer_disarm(standby->timer);
-    pg_session_destroy(standby->session);
-    standby->session = NULL;
-    standby->said = false;
+    if (!standby->session || !standby->asked) {
+        close_session(standby);
+        return;
+    }
+    standby->leaving = true;
+    loop_timer_arm_in(standby->timer, PAUSE_MAX_US);
 }
 
 int standby_create(struct standby **ret_standby, const struct standby_options *options,
@@ -151,7 +176,7 @@ void standby_destroy(struct standby *standby)
     if (!standby)
         return;
     if (standby->timer)
-        standby_stop(standby);
+        close_session(standby);
     loop_timer_destroy(standby->timer);
     pg_params_free(&standby->params);
     free(standby);

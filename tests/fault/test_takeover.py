@@ -151,7 +151,7 @@ def test_a_frozen_owner_is_replaced_and_publishes_nothing_more(place, daemons, c
     load.stop()
     ledger.check(place, consumer, repeated_most=WINDOW)
     consumer.check_turns("first", "second")
-    assert second.metric("sagapost_outbox_silent_owners_ended_total") == 1
+    second.wait_metric("sagapost_outbox_silent_owners_ended_total", 1)
 
 
 def test_frozen_with_messages_in_its_buffer(place, daemons, consumer, writers):
@@ -164,7 +164,7 @@ def test_frozen_with_messages_in_its_buffer(place, daemons, consumer, writers):
     load.stop()
     ledger.check(place, consumer, repeated_most=WINDOW)
     consumer.check_turns("first", "second")
-    assert second.metric("sagapost_outbox_silent_owners_ended_total") == 1
+    second.wait_metric("sagapost_outbox_silent_owners_ended_total", 1)
 
 
 def test_frozen_between_the_fence_and_its_proof(place, daemons, consumer, writers):
@@ -221,7 +221,7 @@ def test_a_relay_that_is_no_superuser_ends_a_silent_owner(place, daemons):
     second = wait_standby(relay(daemons, "second", environment=environment))
     first.signal(signal.SIGSTOP)
     wait_owner(second)
-    assert second.metric("sagapost_outbox_silent_owners_ended_total") == 1
+    second.wait_metric("sagapost_outbox_silent_owners_ended_total", 1)
 
 
 # One server is lost and the other kept -----------------------------------------------------------------------------------------------
