@@ -14,6 +14,7 @@ from harness.sandbox import Place, Sandbox  # noqa: E402
 from backlog import bench_backlog  # noqa: E402
 from drain import bench_drain  # noqa: E402
 from figures import Report  # noqa: E402
+from held import bench_held  # noqa: E402
 from idle import bench_idle  # noqa: E402
 from latency import bench_latency  # noqa: E402
 from load import KEYS, PAYLOAD_BYTES, WINDOW  # noqa: E402
@@ -30,6 +31,7 @@ PARTS = {
     "idle": bench_idle,
     "takeover": bench_takeover,
     "backlog": bench_backlog,
+    "held": bench_held,
     "writers": bench_writers,
     "steps": bench_steps,
     "costs": bench_costs,
@@ -37,7 +39,7 @@ PARTS = {
     "history": bench_history,
     "workers": bench_workers,
 }
-GROUPS = {"relay": ("drain", "latency", "idle", "takeover", "backlog"), "saga": ("steps", "costs", "timers", "history", "workers")}
+GROUPS = {"relay": ("drain", "latency", "idle", "takeover", "backlog", "held"), "saga": ("steps", "costs", "timers", "history", "workers")}
 
 # Loaded, and idle until a database of the bench turns it on.
 POSTGRESQL_CONF = """
@@ -53,6 +55,7 @@ def parse():
     parser.add_argument("--messages", type=int, default=200000, help="of a small backlog")
     parser.add_argument("--backlog", type=int, default=1000000, help="messages of a large one; the goal is about 10000000, which takes half an hour and 15 GB")
     parser.add_argument("--seconds", type=int, default=10, help="of steady load")
+    parser.add_argument("--held", type=int, default=20, help="seconds for which a transaction stays open; at least 16, 120 and more tell of growth")
     parser.add_argument("--sagas", type=int, default=5000)
     parser.add_argument("--live", type=int, default=20000, help="sagas that wait while timers are measured; the goal is about 100000")
     parser.add_argument("--ended", type=int, default=200000, help="sagas that have ended, for the part history; the goal is about 1000000")

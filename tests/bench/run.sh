@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh: the figures, measured against bare loops in the same run on the same private servers.
 #
-#   sh tests/bench/run.sh [relay] [writers] [saga] [--rounds N] [--messages N] [--backlog N] [--seconds N] [--sagas N] [--live N] [--ended N]
+#   sh tests/bench/run.sh [relay] [writers] [saga] [--rounds N] [--messages N] [--backlog N] [--seconds N] [--held N] [--sagas N] [--live N] [--ended N]
 #
 # Parts can be named alone too: README.md has the list. Nothing else should run on the machine; what did is printed.
 # Prints the machine, the versions and the sizes, then one line per goal: goal, measured (median, least, most), met or not.
