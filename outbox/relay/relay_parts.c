@@ -115,7 +115,7 @@ static int create_readers(struct relay *relay, struct error *error)
         .flow = relay->flow,
         .routes = relay->routes,
         .stats = &relay->stats,
-        .standbys = &settings->standbys,
+        .publish_after = &settings->publish_after,
         .rows_max = settings->read_ahead_rows,
         .bytes_max = settings->read_ahead_bytes,
         .on_window = relay_on_window,

@@ -81,7 +81,8 @@ int settings_read(struct settings *settings, const struct config *config, struct
     int failed = check(config, error);
 
     if (failed >= 0)
-        failed = standbys_parse(&settings->standbys, config_text(config, "publish-after"), error);
+        failed = publish_after_parse(&settings->publish_after, config_text(config, "publish-after"),
+                                     error);
     if (failed < 0)
         return failed;
     read_connections(settings, config);

@@ -3,7 +3,7 @@
 #define SAGAPOST_RELAY_SETTINGS_H
 
 #include "outbox/relay/outcome.h"
-#include "outbox/relay/standbys.h"
+#include "outbox/relay/publish_after.h"
 #include "outbox/runtime/config.h"
 
 /* Rows that say how a message looks: the relay's, and those of whoever sends its messages again. */
@@ -29,7 +29,7 @@ struct settings {
     /* the share */
     int32_t share;
     int64_t lease_term_us;
-    struct standbys standbys;
+    struct publish_after publish_after;
     /* the pipeline */
     uint32_t window, read_ahead_rows;
     int64_t read_ahead_bytes;

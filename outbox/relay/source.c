@@ -412,7 +412,7 @@ void source_stop(struct source *source)
     source->own_xact = 0;
     source->flush_since_us = 0;
     source->nudged = false;
-    standbys_end_wait(&source->standbys_wait, source->options.stats);
+    publish_after_end_wait(&source->standbys_wait, source->options.stats);
     loop_timer_disarm(source->flush_timer);
 }
 

@@ -26,8 +26,8 @@
 
 #include "outbox/pg/session.h"
 #include "outbox/relay/flow.h"
+#include "outbox/relay/publish_after.h"
 #include "outbox/relay/routes.h"
-#include "outbox/relay/standbys.h"
 #include "outbox/relay/stats.h"
 #include "outbox/relay/windows.h"
 
@@ -40,9 +40,9 @@ struct source_options {
     struct flow *flow;
     const struct routes *routes;
     struct stats *stats;
-    const struct standbys *standbys; /* that must have a row too before it is published */
-    uint32_t rows_max;               /* read ahead */
-    int64_t bytes_max;               /* in memory */
+    const struct publish_after *publish_after; /* that must have a row too before it is published */
+    uint32_t rows_max;                         /* read ahead */
+    int64_t bytes_max;                         /* in memory */
     void (*on_window)(void *data, uint64_t rows); /* it had so many */
     /* A statement failed other than by the loss of the connection. The source stands still until it
      * is stopped and started. */

@@ -24,13 +24,13 @@ void source_permit(struct source *source)
     if (!source_waits_for_flush(source)) {
         source->flush_since_us = 0;
         source->nudged = false;
-        standbys_end_wait(&source->standbys_wait, source->options.stats);
+        publish_after_end_wait(&source->standbys_wait, source->options.stats);
     }
 }
 
 bool source_needs_standbys(const struct source *source)
 {
-    return source->options.standbys->count > 0;
+    return source->options.publish_after->count > 0;
 }
 
 static void on_replicated(void *data, struct pg_result *result, const struct error *failure)
@@ -45,22 +45,23 @@ static void on_replicated(void *data, struct pg_result *result, const struct err
     source_permit(source);
     if (!source_waits_for_flush(source))
         return;
-    waited_us = standbys_still_wait(&source->standbys_wait, loop_now_us(source->options.loop),
-                                    pg_text(result, 0, REPLICATED_MISSING), source->options.stats);
+    waited_us =
+        publish_after_still_wait(&source->standbys_wait, loop_now_us(source->options.loop),
+                                 pg_text(result, 0, REPLICATED_MISSING), source->options.stats);
     loop_timer_arm_in(source->flush_timer,
-                      waited_us < STANDBYS_PATIENCE_US ? FLUSH_LOOK_US : STANDBY_LOOK_US);
+                      waited_us < PUBLISH_AFTER_PATIENCE_US ? FLUSH_LOOK_US : STANDBY_LOOK_US);
 }
 
 void source_look_at_standbys(struct source *source)
 {
-    const struct standbys *standbys = source->options.standbys;
+    const struct publish_after *after = source->options.publish_after;
 
     if (source->flush_busy)
         return;
     pg_params_reset(&source->params);
     pg_params_array_begin(&source->params, PG_TYPE_TEXT);
-    for (int i = 0; i < standbys->count; i++)
-        pg_params_item_text(&source->params, standbys->names[i]);
+    for (int i = 0; i < after->count; i++)
+        pg_params_item_text(&source->params, after->names[i]);
     pg_params_array_end(&source->params);
     source->flush_busy =
         source_send(source, &sql_relay_replicated, &source->params, on_replicated, source);

@@ -45,7 +45,7 @@ struct source {
     bool flush_busy;
     int64_t flush_since_us; /* 0: nothing waits */
     bool nudged;            /* once is enough for standbys: they get what is in the log */
-    struct standbys_wait standbys_wait;
+    struct publish_after_wait standbys_wait;
 };
 
 /* source.c */

@@ -1,11 +1,13 @@
-/* standby.h: what a standby does about an owner that has gone silent.
+/* standby.h: what a relay that stands by does about an owner that has gone silent. (Standby servers
+ * of PostgreSQL are another matter: publish_after.h.)
  *
  * The lock lasts as long as the owner's connection, and that can outlive the owner's mind: a
  * process that was stopped, a machine that was frozen, a network that lost one side. A living owner
- * asks its server something every second, so a standby looks on, on a second connection (the first
- * waits for the lock), and ends an owner's connection whose last statement is older than the term,
- * by the server's clock. Both relays must log in as one role, or the standby's must be a member of
- * pg_signal_backend and pg_read_all_stats; where it sees nothing the log says so once. */
+ * asks its server something every second, so a relay that stands by looks on, on a second
+ * connection (the first waits for the lock), and ends an owner's connection whose last statement is
+ * older than the term, by the server's clock. Both relays must log in as one role, or the standby's
+ * must be a member of pg_signal_backend and pg_read_all_stats; where it sees nothing the log says
+ * so once. */
 #ifndef SAGAPOST_RELAY_STANDBY_H
 #define SAGAPOST_RELAY_STANDBY_H
 

@@ -1,4 +1,4 @@
-#include "outbox/relay/standbys.h"
+#include "outbox/relay/publish_after.h"
 #include "outbox/runtime/log.h"
 
 #include <stdio.h>
@@ -19,7 +19,7 @@ static bool is_blank(char c)
 }
 
 /* The names between the parentheses, which `text` begins behind and `end` is. */
-static int parse_names(struct standbys *standbys, const char *text, const char *end,
+static int parse_names(struct publish_after *after, const char *text, const char *end,
                        const char *publish_after, struct error *error)
 {
     for (;;) {
@@ -32,11 +32,11 @@ static int parse_names(struct standbys *standbys, const char *text, const char *
             last--;
         if (last == text)
             return refuse(publish_after, "a name is empty", error);
-        if (last - text >= STANDBYS_NAME_BYTES)
+        if (last - text >= PUBLISH_AFTER_NAME_BYTES)
             return refuse(publish_after, "a name has more than 63 bytes", error);
-        if (standbys->count == STANDBYS_MAX)
+        if (after->count == PUBLISH_AFTER_NAMES_MAX)
             return refuse(publish_after, "there are more than 8 names", error);
-        (void)snprintf(standbys->names[standbys->count++], STANDBYS_NAME_BYTES, "%.*s",
+        (void)snprintf(after->names[after->count++], PUBLISH_AFTER_NAME_BYTES, "%.*s",
                        (int)(last - text), text);
         if (!comma)
             return 0;
@@ -44,9 +44,9 @@ static int parse_names(struct standbys *standbys, const char *text, const char *
     }
 }
 
-int standbys_parse(struct standbys *standbys, const char *publish_after, struct error *error)
+int publish_after_parse(struct publish_after *after, const char *publish_after, struct error *error)
 {
-    struct standbys parsed = {0};
+    struct publish_after parsed = {0};
     size_t bytes = strlen(publish_after);
     int failed = 0;
 
@@ -58,16 +58,16 @@ int standbys_parse(struct standbys *standbys, const char *publish_after, struct 
                              publish_after, error);
     }
     if (failed >= 0)
-        *standbys = parsed;
+        *after = parsed;
     return failed;
 }
 
-int64_t standbys_still_wait(struct standbys_wait *wait, int64_t now_us, const char *missing,
-                            struct stats *stats)
+int64_t publish_after_still_wait(struct publish_after_wait *wait, int64_t now_us,
+                                 const char *missing, struct stats *stats)
 {
     if (!wait->since_us)
         wait->since_us = now_us;
-    if (!wait->said && now_us - wait->since_us >= STANDBYS_PATIENCE_US) {
+    if (!wait->said && now_us - wait->since_us >= PUBLISH_AFTER_PATIENCE_US) {
         log_warn("rows wait for the standbys of publish-after",
                  LOG_STR("not_connected", missing ? missing : ""));
         metric_set(stats->waiting_for_standbys, 1);
@@ -76,11 +76,11 @@ int64_t standbys_still_wait(struct standbys_wait *wait, int64_t now_us, const ch
     return now_us - wait->since_us;
 }
 
-void standbys_end_wait(struct standbys_wait *wait, struct stats *stats)
+void publish_after_end_wait(struct publish_after_wait *wait, struct stats *stats)
 {
     if (wait->said) {
         log_info("the wait for the standbys is over");
         metric_set(stats->waiting_for_standbys, 0);
     }
-    *wait = (struct standbys_wait){0};
+    *wait = (struct publish_after_wait){0};
 }

@@ -1,4 +1,5 @@
-/* standbys.h: the setting publish-after, and what a wait for standbys looks like from outside.
+/* publish_after.h: the setting publish-after, and what a wait for standby servers looks like from
+ * outside.
  *
  *     publish-after = flushed                     the commit is on this server's disk
  *     publish-after = replicated(name, name ...)  and on that of each of these standbys
@@ -7,36 +8,36 @@
  * its primary_conninfo says otherwise. A name that is this server's own cluster_name is served by
  * this server: a standby that was promoted does not wait for itself. One that is not connected has
  * nothing, so that rows wait; that is said once, shown by a metric, and ends when it is back. */
-#ifndef SAGAPOST_RELAY_STANDBYS_H
-#define SAGAPOST_RELAY_STANDBYS_H
+#ifndef SAGAPOST_RELAY_PUBLISH_AFTER_H
+#define SAGAPOST_RELAY_PUBLISH_AFTER_H
 
 #include "outbox/relay/stats.h"
 #include "outbox/runtime/error.h"
 #include <stdint.h>
 
-#define STANDBYS_MAX         8
-#define STANDBYS_NAME_BYTES  64      /* what PostgreSQL keeps of a name, its end included */
-#define STANDBYS_PATIENCE_US 1000000 /* a wait as long as this is said */
+#define PUBLISH_AFTER_NAMES_MAX   8
+#define PUBLISH_AFTER_NAME_BYTES  64      /* what PostgreSQL keeps of a name, its end included */
+#define PUBLISH_AFTER_PATIENCE_US 1000000 /* a wait as long as this is said */
 
-struct standbys {
-    char names[STANDBYS_MAX][STANDBYS_NAME_BYTES];
+struct publish_after {
+    char names[PUBLISH_AFTER_NAMES_MAX][PUBLISH_AFTER_NAME_BYTES];
     int count; /* 0: this server's disk is enough */
 };
 
-struct standbys_wait {
+struct publish_after_wait {
     int64_t since_us; /* 0: nothing waits */
     bool said;
 };
 
 /* ERROR_USAGE: the setting is neither of the two. */
-int standbys_parse(struct standbys *standbys, const char *publish_after,
-                   struct error *error) MUST_CHECK;
+int publish_after_parse(struct publish_after *after, const char *publish_after,
+                        struct error *error) MUST_CHECK;
 
 /* Rows still wait; `missing`: the names that are not connected, NULL: all are. Returns for how long
  * they have waited. */
-int64_t standbys_still_wait(struct standbys_wait *wait, int64_t now_us, const char *missing,
-                            struct stats *stats);
+int64_t publish_after_still_wait(struct publish_after_wait *wait, int64_t now_us,
+                                 const char *missing, struct stats *stats);
 /* Nothing waits any more, or all is forgotten. */
-void standbys_end_wait(struct standbys_wait *wait, struct stats *stats);
+void publish_after_end_wait(struct publish_after_wait *wait, struct stats *stats);
 
 #endif
