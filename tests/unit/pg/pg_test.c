@@ -1,8 +1,11 @@
 #include "tests/unit/pg/pg_test.h"
+#include "outbox/pg/client.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+const struct pg_statement test_add_one = {"test_add_one", "select $1::bigint + 1"};
 
 const char *test_conninfo(void)
 {
@@ -173,4 +176,27 @@ struct answer *ask_and_wait(struct fixture *fixture, const char *sql)
     int sync = ask_sync(fixture);
     turn_until(fixture, fixture->answered > sync);
     return &fixture->answers[number];
+}
+
+int ask_int(struct fixture *fixture, const struct pg_statement *statement, int64_t value, bool wide)
+{
+    struct pg_params params;
+    pg_params_init(&params);
+    if (wide)
+        pg_params_int8(&params, value);
+    else
+        pg_params_int4(&params, (int32_t)value);
+    int number = ask(fixture, statement, &params);
+    pg_params_free(&params);
+    return number;
+}
+
+void aside(const char *sql)
+{
+    struct pg_client *client = NULL;
+    struct error error;
+    if (pg_client_connect(&client, test_conninfo(), "aside", 5 * US_PER_S, &error) < 0 ||
+        pg_client_script(client, sql, &error) < 0)
+        fail_msg("%s", error.message);
+    pg_client_close(client);
 }

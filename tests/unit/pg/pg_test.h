@@ -71,7 +71,14 @@ int ask(struct fixture *fixture, const struct pg_statement *statement,
         const struct pg_params *params);
 int ask_text(struct fixture *fixture, const char *sql);
 int ask_sync(struct fixture *fixture);
+int ask_int(struct fixture *fixture, const struct pg_statement *statement, int64_t value,
+            bool wide); /* its one parameter: a bigint, or an integer */
 /* A group of one text, and its answer. */
 struct answer *ask_and_wait(struct fixture *fixture, const char *sql);
+
+extern const struct pg_statement test_add_one; /* to a bigint */
+
+/* Runs `sql` from outside. */
+void aside(const char *sql);
 
 #endif

@@ -160,30 +160,18 @@ WRAP(PGresult *, PQgetResult, (PGconn * connection))
 
 /* The scenario ------------------------------------------------------------------------------- */
 
-static const struct pg_statement add_one = {"test_add_one", "select $1::bigint + 1"};
-
-static int ask_add(struct fixture *fixture, int64_t value)
-{
-    struct pg_params params;
-    pg_params_init(&params);
-    pg_params_int8(&params, value);
-    int number = ask(fixture, &add_one, &params);
-    pg_params_free(&params);
-    return number;
-}
-
 /* Groups that work, one that fails in the middle, one big enough to be sent in pieces. */
 static void ask_all(struct fixture *fixture)
 {
-    ask_add(fixture, 1);
-    ask_add(fixture, 2);
+    ask_int(fixture, &test_add_one, 1, true);
+    ask_int(fixture, &test_add_one, 2, true);
     ask_sync(fixture);
     ask_text(fixture, "begin");
-    ask_add(fixture, 3);
+    ask_int(fixture, &test_add_one, 3, true);
     ask_text(fixture, "commit");
     ask_sync(fixture);
     ask_text(fixture, "select 1/0");
-    ask_add(fixture, 4);
+    ask_int(fixture, &test_add_one, 4, true);
     ask_sync(fixture);
     ask_text(fixture, "notify sagapost_test");
     ask_sync(fixture);
@@ -207,7 +195,7 @@ static bool run(enum fault fault, int turn)
     int number;
     do {
         turn_until(fixture, pg_session_is_up(fixture->session));
-        number = ask_add(fixture, 41);
+        number = ask_int(fixture, &test_add_one, 41, true);
         ask_sync(fixture);
         turn_until(fixture, fixture->answered == fixture->asked);
     } while (number < 0 || fixture->answers[number].failure.code < 0);
