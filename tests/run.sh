@@ -74,7 +74,7 @@ count() { # adds passed and failed, prints a line
 
 # The exhaustive walk of the saga machine, every mix of kinds to four steps.
 long_walk() {
-    if "$build/tests/machine/machine-walk" --long >"$build/walk.log" 2>&1; then
+    if "$build/tests/machine/machine-walk" --long --jobs "$(nproc)" >"$build/walk.log" 2>&1; then
         count 'machine-walk --long' 1 0
     else
         cat "$build/walk.log"

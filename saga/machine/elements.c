@@ -9,34 +9,9 @@
 
 #define S(name) VALUE_BIT(STEP_##name)
 
-bool step_fans_out(const struct plan_step *step)
-{
-    return step->elements_max > 0;
-}
-
 bool command_asks_list(const struct machine_command *command)
 {
     return command->element == ELEMENT_ALL;
-}
-
-int machine_unit_count(const struct instance *instance, int step)
-{
-    int elements = instance->steps[step].elements;
-    return elements > 0 ? elements : 1;
-}
-
-struct unit machine_unit(const struct plan *plan, const struct instance *instance, int step, int i)
-{
-    const struct plan_step *plan_step = &plan->steps[step];
-    const struct step_status *status = &instance->steps[step];
-    bool is_element = status->elements > 0;
-    assert(i >= 0 && i < machine_unit_count(instance, step));
-    return (struct unit){
-        .step = plan_step,
-        .status = is_element ? &instance->elements[plan_step->elements_from + i] : status,
-        .index = step,
-        .element = step_fans_out(plan_step) && !is_element ? ELEMENT_ALL : i,
-    };
 }
 
 const struct step_status *machine_status(const struct plan *plan, const struct instance *instance,

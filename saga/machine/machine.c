@@ -59,17 +59,6 @@ static const char *const saga_notes[SAGA_STATE_COUNT] = {
     [SAGA_CLOSED] = "closed",
 };
 
-#define SUBJECT_BYTES 160 /* a name has 127 */
-
-/* "pick", or "pick[2]" of an element. */
-static void name_unit(char out[SUBJECT_BYTES], const struct unit *unit)
-{
-    if (step_fans_out(unit->step) && unit->element != ELEMENT_ALL)
-        snprintf(out, SUBJECT_BYTES, "%s[%d]", unit->step->name, unit->element);
-    else
-        snprintf(out, SUBJECT_BYTES, "%s", unit->step->name);
-}
-
 /* Why the saga will abort, or be stuck, as far as this step can tell. */
 static void explain(struct context *context, const struct unit *unit, enum step_state state,
                     const char *because)
@@ -80,11 +69,13 @@ static void explain(struct context *context, const struct unit *unit, enum step_
     bool stuck =
         state == STEP_UNKNOWN || state == STEP_UNDO_STUCK || (state == STEP_FAILED && must_succeed);
     bool aborts = state == STEP_FAILED || state == STEP_UNDO_EMPTY;
-    char subject[SUBJECT_BYTES];
-    name_unit(subject, unit);
+    if (!stuck && (!aborts || context->facts.aborting))
+        return;
+    char subject[REASON_SUBJECT_BYTES];
+    reason_name_unit(subject, unit);
     if (stuck)
         reason_set_stuck(context->instance, subject, text);
-    else if (aborts && !context->facts.aborting)
+    else
         reason_set_abort(context->instance, subject, text);
 }
 

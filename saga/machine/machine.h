@@ -39,10 +39,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#ifndef SAGA_STEPS_MAX /* the walk copies instances all day, and needs small ones */
 #define SAGA_STEPS_MAX        64
+#define SAGA_ELEMENTS_MAX     512 /* of all fan-outs of a saga together */
 #define SAGA_REASON_BYTES_MAX 512
-#ifndef SAGA_ELEMENTS_MAX     /* the walk copies instances all day, and needs few */
-#define SAGA_ELEMENTS_MAX 512 /* of all fan-outs of a saga together */
 #endif
 
 enum saga_state {
@@ -264,7 +264,10 @@ bool saga_state_ended(enum saga_state state);
 bool step_waits(const struct plan_step *step);
 
 /* A fan-out: its commands name an element. */
-bool step_fans_out(const struct plan_step *step);
+static inline bool step_fans_out(const struct plan_step *step)
+{
+    return step->elements_max > 0;
+}
 
 /* True: this command asks for the list of a fan-out, and nothing is ever sent for it. */
 bool command_asks_list(const struct machine_command *command);

@@ -66,6 +66,14 @@ static void store(struct instance *instance, const struct parts *parts)
              parts->stuck);
 }
 
+void reason_name_unit(char out[REASON_SUBJECT_BYTES], const struct unit *unit)
+{
+    if (step_fans_out(unit->step) && unit->element != ELEMENT_ALL)
+        snprintf(out, REASON_SUBJECT_BYTES, "%s[%d]", unit->step->name, unit->element);
+    else
+        snprintf(out, REASON_SUBJECT_BYTES, "%s", unit->step->name);
+}
+
 void reason_set_abort(struct instance *instance, const char *subject, const char *text)
 {
     struct parts parts;

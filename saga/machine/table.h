@@ -9,6 +9,8 @@
 
 #include "saga/machine/machine.h"
 
+#include <assert.h>
+
 /* tests/machine builds the machine once more with this, to alter rows and to count those taken. */
 #ifdef SAGAPOST_MACHINE_TESTED
 #define MACHINE_ROWS
@@ -91,9 +93,28 @@ struct unit {
     int element; /* 0 of a plain step; ELEMENT_ALL: the fan-out itself */
 };
 
-/* The units of one step are 0 to machine_unit_count() - 1. */
-int machine_unit_count(const struct instance *instance, int step);
-struct unit machine_unit(const struct plan *plan, const struct instance *instance, int step, int i);
+/* The units of one step are 0 to machine_unit_count() - 1. Here, because all that looks at a saga
+ * goes through its units. */
+static inline int machine_unit_count(const struct instance *instance, int step)
+{
+    int elements = instance->steps[step].elements;
+    return elements > 0 ? elements : 1;
+}
+
+static inline struct unit machine_unit(const struct plan *plan, const struct instance *instance,
+                                       int step, int i)
+{
+    const struct plan_step *plan_step = &plan->steps[step];
+    const struct step_status *status = &instance->steps[step];
+    bool is_element = status->elements > 0;
+    assert(i >= 0 && i < machine_unit_count(instance, step));
+    return (struct unit){
+        .step = plan_step,
+        .status = is_element ? &instance->elements[plan_step->elements_from + i] : status,
+        .index = step,
+        .element = step_fans_out(plan_step) && !is_element ? ELEMENT_ALL : i,
+    };
+}
 
 /* The steps sorted by what their states mean for the saga; bit i is step i. Of a fan-out, what is
  * true of one of its elements is true of it, but for `passed` and `unknown`: they need all. */
@@ -194,6 +215,9 @@ enum step_state elements_state(const struct plan_step *step, const struct step_s
 int64_t retry_pause_us(const struct retry_policy *policy, int attempt, uint64_t seed, uint64_t who);
 
 /* reason.c: instance.reason is "<why it aborts>; stuck: <why it is stuck>", both parts optional. */
+#define REASON_SUBJECT_BYTES 160 /* a name has 127 */
+void reason_name_unit(char out[REASON_SUBJECT_BYTES],
+                      const struct unit *unit); /* "pick", or "pick[2]" of an element */
 void reason_set_abort(struct instance *instance, const char *subject,
                       const char *text); /* the first one stays */
 void reason_set_stuck(struct instance *instance, const char *subject, const char *text);

@@ -1,105 +1,35 @@
 /* explore.c: see explore.h. */
 #include "tests/machine/explore.h"
 #include "tests/machine/sagas.h"
+#include "tests/machine/worlds.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOTS_FIRST    (1u << 16)
 #define PATH_MAX_MOVES 200
 
-enum { SETTLES_GOOD = 1, SETTLES_SILENT = 2 };
-
-struct node {
-    struct world_key key;
-    uint32_t parent;
-    uint8_t settles; /* known to come to an end, by which path */
-};
-
 struct explorer {
-    struct node *nodes; /* in the order in which they were found */
-    uint32_t node_count, node_capacity;
-    uint32_t *slots; /* open addressing; index + 1 of a node; 0: free */
-    uint32_t slot_count;
+    struct worlds worlds;
 };
-
-static void *must_have(void *memory)
-{
-    if (!memory) {
-        fprintf(stderr, "out of memory\n");
-        exit(2);
-    }
-    return memory;
-}
 
 struct explorer *explorer_create(void)
 {
-    struct explorer *explorer = must_have(calloc(1, sizeof(*explorer)));
-    explorer->slot_count = SLOTS_FIRST;
-    explorer->slots = must_have(calloc(explorer->slot_count, sizeof(*explorer->slots)));
+    struct explorer *explorer = calloc(1, sizeof(*explorer));
+    if (!explorer)
+        abort();
     return explorer;
 }
 
 void explorer_destroy(struct explorer *explorer)
 {
-    free(explorer->nodes);
-    free(explorer->slots);
+    worlds_free(&explorer->worlds);
     free(explorer);
 }
 
-static uint64_t hash(const struct world_key *key)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < KEY_WORDS; i++) {
-        value = (value ^ key->words[i]) * UINT64_C(0x9e3779b97f4a7c15);
-        value ^= value >> 29;
-    }
-    return value;
-}
-
-static uint32_t *slot_of(struct explorer *explorer, const struct world_key *key)
-{
-    uint32_t mask = explorer->slot_count - 1;
-    uint32_t at = (uint32_t)hash(key) & mask;
-    while (explorer->slots[at] != 0 &&
-           memcmp(&explorer->nodes[explorer->slots[at] - 1].key, key, sizeof(*key)) != 0)
-        at = (at + 1) & mask;
-    return &explorer->slots[at];
-}
-
-static void grow(struct explorer *explorer)
-{
-    if (explorer->node_count == explorer->node_capacity) {
-        explorer->node_capacity = explorer->node_capacity ? 2 * explorer->node_capacity : 1024;
-        explorer->nodes =
-            must_have(realloc(explorer->nodes, explorer->node_capacity * sizeof(*explorer->nodes)));
-    }
-    if (2 * (uint64_t)explorer->node_count < explorer->slot_count)
-        return;
-    free(explorer->slots);
-    explorer->slot_count *= 2;
-    assert(explorer->slot_count > 0);
-    explorer->slots = must_have(calloc(explorer->slot_count, sizeof(*explorer->slots)));
-    for (uint32_t i = 0; i < explorer->node_count; i++)
-        *slot_of(explorer, &explorer->nodes[i].key) = i + 1;
-}
-
-/* The node of a world, new or known. */
-static uint32_t visit(struct explorer *explorer, const struct world_key *key, uint32_t parent)
-{
-    grow(explorer);
-    uint32_t *slot = slot_of(explorer, key);
-    if (*slot == 0) {
-        explorer->nodes[explorer->node_count] = (struct node){.key = *key, .parent = parent};
-        *slot = ++explorer->node_count;
-    }
-    return *slot - 1;
-}
-
 struct walk {
-    struct explorer *explorer;
+    struct worlds *worlds;
     const struct plan *plan;
     const struct world_options *options;
     struct exploration *result;
@@ -132,7 +62,7 @@ static bool is_world(const struct walk *walk, const struct world *world,
                      const struct world_key *wanted)
 {
     struct world_key key = key_of(walk, world);
-    return memcmp(&key, wanted, sizeof(key)) == 0;
+    return world_key_same(&key, wanted);
 }
 
 /* True if this move leads to `wanted`; a command that could not be sent is told in *ret_refusal. */
@@ -140,17 +70,16 @@ static bool leads_to(const struct walk *walk, const struct world *before, const 
                      const struct world_key *wanted, struct refusal *ret_refusal)
 {
     static struct machine_decision decision, unused;
-    struct world after = *before;
+    struct world after;
     const struct plan *plan = plan_of(walk, before);
     const struct plan *after_plan = move->event.to ? move->event.to : plan;
-    (void)world_apply(plan, &after, move, NULL, &decision);
+    (void)world_apply(plan, before, move, NULL, &after, &decision);
     *ret_refusal = (struct refusal){.type = MACHINE_EVENT_COUNT};
     if (is_world(walk, &after, wanted))
         return true;
     for (int i = 0; i < decision.command_count; i++) {
         for (int j = 0; world_refusal(after_plan, &decision, i, j, ret_refusal); j++) {
-            after = *before;
-            (void)world_apply(plan, &after, move, ret_refusal, &unused);
+            (void)world_apply(plan, before, move, ret_refusal, &after, &unused);
             if (is_world(walk, &after, wanted))
                 return true;
         }
@@ -163,8 +92,8 @@ static void print_step(const struct walk *walk, uint32_t from, uint32_t to)
     struct world before, after;
     struct move moves[MOVES_MAX];
     struct refusal refusal;
-    const struct world_key *wanted = &walk->explorer->nodes[to].key;
-    world_unpack(&walk->explorer->nodes[from].key, &before);
+    const struct world_key *wanted = &walk->worlds->keys[to];
+    world_unpack(&walk->worlds->keys[from], &before);
     const struct plan *plan = plan_of(walk, &before);
     int count = world_moves(plan, &before, walk->options, moves);
     for (int i = 0; i < count; i++) {
@@ -181,14 +110,14 @@ static void print_step(const struct walk *walk, uint32_t from, uint32_t to)
 
 static void print_path(const struct walk *walk, uint32_t node)
 {
-    uint32_t parent = walk->explorer->nodes[node].parent;
+    uint32_t parent = walk->worlds->links[node].parent;
     if (parent != node) {
         print_path(walk, parent);
         print_step(walk, parent, node);
         return;
     }
     struct world world;
-    world_unpack(&walk->explorer->nodes[node].key, &world);
+    world_unpack(&walk->worlds->keys[node], &world);
     world_print(plan_of(walk, &world), &world);
 }
 
@@ -208,87 +137,81 @@ static void broken(struct walk *walk, const char *why, uint32_t node, const stru
 
 /* Moves. */
 
-static void make(struct walk *walk, uint32_t node, const struct world *before,
-                 const struct move *move, const struct refusal *refusal,
+/* Worlds that were reached from the one that is gone on from, and are not looked up yet: by then
+ * the memory has what is asked for. */
+#define REACHED_MAX 64
+
+struct reached {
+    struct world_key key;
+    uint64_t hash;
+    bool by_answer, by_timer; /* an event of this kind that was applied */
+};
+
+struct step_on {
+    struct walk *walk;
+    uint32_t node;
+    const struct world *before;
+    uint32_t by_answer, by_timer; /* the first world that the path goes on to */
+    int reached_count;
+    struct reached reached[REACHED_MAX];
+};
+
+static void look_up(struct step_on *on)
+{
+    struct worlds *worlds = on->walk->worlds;
+    for (int i = 0; i < on->reached_count; i++) {
+        const struct reached *reached = &on->reached[i];
+        uint32_t index = worlds_add(worlds, &reached->key, reached->hash, on->node);
+        if (index == on->node)
+            continue;
+        if (reached->by_answer && on->by_answer == PATH_NONE)
+            on->by_answer = index;
+        if (reached->by_timer && on->by_timer == PATH_NONE)
+            on->by_timer = index;
+    }
+    on->reached_count = 0;
+}
+
+static void make(struct step_on *on, const struct move *move, const struct refusal *refusal,
                  struct machine_decision *ret_decision)
 {
-    struct world after = *before;
-    const char *why = world_apply(plan_of(walk, before), &after, move, refusal, ret_decision);
+    struct walk *walk = on->walk;
+    struct world after;
+    const struct plan *plan = plan_of(walk, on->before);
+    const char *why = world_apply(plan, on->before, move, refusal, &after, ret_decision);
     walk->result->moves++;
     if (why) {
-        broken(walk, why, node, move, &after);
+        broken(walk, why, on->node, move, &after);
         return;
     }
-    struct world_key key = key_of(walk, &after);
-    visit(walk->explorer, &key, node);
+    struct reached *reached = &on->reached[on->reached_count++];
+    bool applied = !refusal && ret_decision->verdict == VERDICT_APPLIED;
+    reached->key = key_of(walk, &after);
+    reached->hash = worlds_hash(&reached->key);
+    reached->by_answer = applied && move->is_answer;
+    reached->by_timer = applied && move->is_timer;
+    worlds_expect(walk->worlds, reached->hash);
+    if (on->reached_count == REACHED_MAX)
+        look_up(on);
 }
 
 /* The same move, and the worker finds that one of the commands cannot be sent. */
-static void make_refused(struct walk *walk, uint32_t node, const struct world *before,
-                         const struct move *move, const struct machine_decision *decision)
+static void make_refused(struct step_on *on, const struct move *move,
+                         const struct machine_decision *decision)
 {
     static struct machine_decision unused;
-    const struct plan *plan = move->event.to ? move->event.to : plan_of(walk, before);
+    const struct plan *plan = move->event.to ? move->event.to : plan_of(on->walk, on->before);
     struct refusal refusal;
     for (int i = 0; i < decision->command_count; i++) {
-        for (int j = 0; !walk->result->broken && world_refusal(plan, decision, i, j, &refusal); j++)
-            make(walk, node, before, move, &refusal, &unused);
+        for (int j = 0; !on->walk->result->broken && world_refusal(plan, decision, i, j, &refusal);
+             j++)
+            make(on, move, &refusal, &unused);
     }
 }
-
-static void expand(struct walk *walk, uint32_t node)
-{
-    static struct machine_decision decision;
-    struct world world;
-    struct move moves[MOVES_MAX];
-    world_unpack(&walk->explorer->nodes[node].key, &world);
-    int count = world_moves(plan_of(walk, &world), &world, walk->options, moves);
-    enum saga_state state = world.instance.state;
-    if (saga_state_ended(state) || state == SAGA_STUCK)
-        walk->result->ended[state]++;
-    const char *why =
-        walk->options->garbage ? world_try_garbage(plan_of(walk, &world), &world) : NULL;
-    if (why)
-        broken(walk, why, node, NULL, &world);
-    for (int i = 0; i < count && !walk->result->broken; i++) {
-        make(walk, node, &world, &moves[i], NULL, &decision);
-        if (walk->options->unmappable)
-            make_refused(walk, node, &world, &moves[i], &decision);
-    }
-}
-
-/* Paths to an end. */
 
 static bool at_rest(const struct world *world)
 {
     return saga_state_ended(world->instance.state) || world->instance.state == SAGA_STUCK;
-}
-
-static bool are_same(const struct walk *walk, const struct world *one, const struct world *other)
-{
-    struct world_key keys[2] = {key_of(walk, one), key_of(walk, other)};
-    return memcmp(&keys[0], &keys[1], sizeof(keys[0])) == 0;
-}
-
-/* The move of the path that changes something; -1: none. A child saga that is reminded of its
- * answer is none. */
-static int next_move(const struct walk *walk, const struct world *world, bool silent,
-                     struct world *ret_after)
-{
-    static struct machine_decision decision;
-    struct move moves[MOVES_MAX];
-    int count = world_moves(plan_of(walk, world), world, walk->options, moves);
-    for (int timers = silent; timers < 2; timers++) {
-        for (int i = 0; i < count; i++) {
-            bool wanted = timers ? moves[i].is_timer : moves[i].is_answer;
-            *ret_after = *world;
-            if (wanted &&
-                !world_apply(plan_of(walk, world), ret_after, &moves[i], NULL, &decision) &&
-                decision.verdict == VERDICT_APPLIED && !are_same(walk, world, ret_after))
-                return i;
-        }
-    }
-    return -1;
 }
 
 /* Nobody answers and no timer runs: a pause, a signal that does not come, a child saga that does
@@ -302,33 +225,91 @@ static bool may_wait_for_ever(const struct walk *walk, const struct world *world
     return waits;
 }
 
+/* Where the two paths go on. An answer of a child saga that was reminded changes nothing, and is no
+ * way on. */
+static void keep_paths(const struct step_on *on)
+{
+    struct world_links *links = &on->walk->worlds->links[on->node];
+    bool waits = on->by_timer == PATH_NONE && may_wait_for_ever(on->walk, on->before);
+    links->good = on->by_answer != PATH_NONE ? on->by_answer : on->by_timer;
+    links->silent = waits ? PATH_END : on->by_timer;
+    if (at_rest(on->before))
+        links->good = links->silent = PATH_END;
+}
+
+/* What is to be true of a world whatever happens next. */
+static void look_at(struct walk *walk, uint32_t node, const struct world *world)
+{
+    enum saga_state state = world->instance.state;
+    const char *why = world_check(plan_of(walk, world), world);
+    if (at_rest(world))
+        walk->result->ended[state]++;
+    if (!why && walk->options->garbage)
+        why = world_try_garbage(plan_of(walk, world), world);
+    if (why)
+        broken(walk, why, node, NULL, NULL);
+}
+
+static void expand(struct walk *walk, uint32_t node)
+{
+    static struct machine_decision decision;
+    static struct step_on on;
+    static struct move moves[MOVES_MAX];
+    struct world world;
+    world_unpack(&walk->worlds->keys[node], &world);
+    look_at(walk, node, &world);
+    on.walk = walk;
+    on.node = node;
+    on.before = &world;
+    on.by_answer = on.by_timer = PATH_NONE;
+    int count = world_moves(plan_of(walk, &world), &world, walk->options, moves);
+    for (int i = 0; i < count && !walk->result->broken; i++) {
+        make(&on, &moves[i], NULL, &decision);
+        if (walk->options->unmappable && !walk->result->broken)
+            make_refused(&on, &moves[i], &decision);
+    }
+    look_up(&on);
+    keep_paths(&on);
+}
+
+/* A world beyond the bound: what comes next is not known. */
+static void look_only(struct walk *walk, uint32_t node)
+{
+    struct world_links *links = &walk->worlds->links[node];
+    struct world world;
+    world_unpack(&walk->worlds->keys[node], &world);
+    look_at(walk, node, &world);
+    links->good = links->silent = PATH_END;
+    walk->result->unexplored++;
+}
+
+/* Paths to an end. */
+
+static uint32_t *way_on(struct walk *walk, uint32_t node, bool silent)
+{
+    struct world_links *links = &walk->worlds->links[node];
+    return silent ? &links->silent : &links->good;
+}
+
+/* From a world that comes to an end, the way need not be looked for again. */
 static void follow(struct walk *walk, uint32_t first, bool silent)
 {
-    uint8_t mark = silent ? SETTLES_SILENT : SETTLES_GOOD;
     uint32_t path[PATH_MAX_MOVES];
     int length = 0;
-    uint32_t node = first;
-    for (;;) {
-        struct world world, after;
-        if (walk->explorer->nodes[node].settles & mark)
-            break;
-        path[length++] = node;
-        world_unpack(&walk->explorer->nodes[node].key, &world);
-        if (at_rest(&world))
-            break;
-        bool stands = next_move(walk, &world, silent, &after) < 0;
-        if (stands && silent && may_wait_for_ever(walk, &world))
-            break;
+    for (uint32_t node = first; *way_on(walk, node, silent) != PATH_END;) {
+        bool stands = *way_on(walk, node, silent) == PATH_NONE;
         if (stands || length == PATH_MAX_MOVES) {
+            struct world world;
+            world_unpack(&walk->worlds->keys[node], &world);
             broken(walk, stands ? "nothing moves it any more" : "it goes round for ever", first,
                    NULL, &world);
             return;
         }
-        struct world_key key = key_of(walk, &after);
-        node = visit(walk->explorer, &key, node);
+        path[length++] = node;
+        node = *way_on(walk, node, silent);
     }
     for (int i = 0; i < length; i++)
-        walk->explorer->nodes[path[i]].settles |= mark;
+        *way_on(walk, path[i], silent) = PATH_END;
 }
 
 /* A first world; one that is new is its own parent. */
@@ -338,7 +319,7 @@ static void begin(struct walk *walk, const struct refusal *refusal,
     struct world first;
     const char *why = world_start(walk->plan, &first, refusal, ret_decision);
     struct world_key key = key_of(walk, &first);
-    uint32_t node = visit(walk->explorer, &key, walk->explorer->node_count);
+    uint32_t node = worlds_add(walk->worlds, &key, worlds_hash(&key), walk->worlds->count);
     if (why)
         broken(walk, why, node, NULL, NULL);
 }
@@ -360,20 +341,24 @@ static void begin_all(struct walk *walk)
 void explore(struct explorer *explorer, const struct plan *plan,
              const struct world_options *options, bool trace, struct exploration *ret_exploration)
 {
-    struct walk walk = {explorer, plan, options, ret_exploration, trace, {.count = 1}};
+    struct worlds *worlds = &explorer->worlds;
+    struct walk walk = {worlds, plan, options, ret_exploration, trace, {.count = 1}};
+    uint32_t most = options->worlds_max ? options->worlds_max : WORLDS_MAX / 2;
     if (options->folded)
         saga_likes(plan, &walk.likes);
     memset(ret_exploration, 0, sizeof(*ret_exploration));
-    memset(explorer->slots, 0, explorer->slot_count * sizeof(*explorer->slots));
-    explorer->node_count = 0;
+    worlds_clear(worlds);
     begin_all(&walk);
-    for (uint32_t node = 0; node < explorer->node_count && !ret_exploration->broken; node++)
-        expand(&walk, node);
-    uint32_t found = explorer->node_count;
-    for (uint32_t node = 0; node < found && !ret_exploration->broken; node++) {
+    for (uint32_t node = 0; node < worlds->count && !ret_exploration->broken; node++) {
+        if (worlds->count <= most)
+            expand(&walk, node);
+        else
+            look_only(&walk, node);
+    }
+    for (uint32_t node = 0; node < worlds->count && !ret_exploration->broken; node++) {
         follow(&walk, node, false);
         if (!ret_exploration->broken)
             follow(&walk, node, true);
     }
-    ret_exploration->states = explorer->node_count;
+    ret_exploration->states = worlds->count;
 }

@@ -249,9 +249,10 @@ static void each_version_of(int count, uint32_t types, saga_visitor *visitor, vo
     }
 }
 
-void sagas_each_version(uint32_t types, saga_visitor *visitor, void *context)
+void sagas_each_version(int most, uint32_t types, saga_visitor *visitor, void *context)
 {
-    for (int count = 1; count <= NAMES; count++)
+    assert(most <= NAMES);
+    for (int count = 1; count <= most; count++)
         each_version_of(count, types, visitor, context);
 }
 
@@ -297,7 +298,8 @@ void saga_make(const char *description, struct plan *ret_plan)
             continue;
         if (*at >= '0' && *at <= '9' && count > 0) {
             after[count - 1] |= BIT(*at - '0');
-        } else if (letter && count < (int)(sizeof(names) / sizeof(names[0]))) {
+        } else if (letter && count < SAGA_STEPS_MAX &&
+                   count < (int)(sizeof(names) / sizeof(names[0]))) {
             types[count++] = (enum step_type)(letter - letters);
         } else {
             fprintf(stderr, "no saga: %s\n", description);

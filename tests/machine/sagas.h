@@ -36,9 +36,10 @@ typedef void saga_visitor(void *context, const struct plan *plan);
  */
 void sagas_each(int step_count, uint32_t types, saga_visitor *visitor, void *context);
 
-/* Calls `visitor` for every next version that a saga of steps a, b may get: one to three steps of
- * `types` with names of a, b, c in any order, in every shape that plan_complete accepts. */
-void sagas_each_version(uint32_t types, saga_visitor *visitor, void *context);
+/* Calls `visitor` for every next version that a saga of steps a, b may get: one to `most` steps,
+ * three at most, of `types` with names of a, b, c in any order, in every shape that plan_complete
+ * accepts. */
+void sagas_each_version(int most, uint32_t types, saga_visitor *visitor, void *context);
 
 /* The orders of its steps in which a saga is the same saga; orders[0] is its own. Three steps side
  * by side of one kind have six. */

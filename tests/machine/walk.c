@@ -1,7 +1,7 @@
 /* walk.c: the saga machine, exhaustively: every interleaving of answers, silence, repeats, late
  * answers, timers, cancels and operators, for all small sagas.
  *
- *     walk [--long] [--only TEXT] [--trace] [--saga "c c p01 t2"] [--cancel] [--pause]
+ *     walk [--long] [--jobs N] [--only TEXT] [--trace] [--saga "c c p01 t2"] [--cancel] [--pause]
  *          [--operators N] [--expired] [--unmappable] [--lies] [--garbage] [--folded]
  *
  * Without --saga all of them, or the parts whose name contains TEXT; letters are the kinds (c
@@ -9,11 +9,13 @@
  * without, l lock, m lock that it goes on without, k child saga, u compensable with undo_on_fail, f
  * g h compensable, retriable, read-only fanned out over two elements, n over two of which one is in
  * flight at a time, x over three), digits the steps it comes after. Prints the states visited. */
+#include "tests/machine/crew.h"
 #include "tests/machine/explore.h"
 #include "tests/machine/sagas.h"
 
 #include "saga/machine/table.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +41,10 @@ struct part {
     bool is_long;
     int attempts;     /* of each action and undo; 0: as sagas.c makes them, two */
     const char *saga; /* NULL: all of these types */
+    /* Each may be migrated to every version of at most so many steps that it could get: of the
+     * pairs one of `stride`, as no two neighbours differ by much. 0: it is not migrated. */
+    int versions;
+    uint64_t stride;
 };
 
 #define PIVOT_ON (1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE)
@@ -113,73 +119,104 @@ static const struct part parts[] = {
      CHILD | PIVOT_ON | 1u << TYPE_COMPENSABLE,
      {.folded = true},
      .is_long = true},
-};
-
-/* Parts in which every saga of two steps may be migrated to every version that it could get: of the
- * pairs one of `stride`, as no two neighbours differ by much. */
-static const struct migration {
-    const char *name;
-    uint32_t types;
-    struct world_options options;
-    uint64_t stride;
-    bool is_long;
-} migrations[] = {
-    {"2 steps, migrated", PIVOT_ON | 1u << TYPE_COMPENSABLE | 1u << TYPE_SIGNAL, {0}, 23, false},
+    {"2 steps, migrated",
+     2,
+     PIVOT_ON | 1u << TYPE_COMPENSABLE | 1u << TYPE_SIGNAL,
+     {0},
+     .versions = 3,
+     .stride = 23},
     {"2 steps, migrated, pauses, cancels",
+     2,
      PIVOT_ON | 1u << TYPE_COMPENSABLE,
      {.cancel = true, .pause = true},
-     29,
-     false},
-    {"2 steps of every type, migrated", USUAL_TYPES | CHILD, {.cancel = true}, 101, true},
+     .versions = 3,
+     .stride = 29},
+    {"2 steps of every type, migrated",
+     2,
+     USUAL_TYPES | CHILD,
+     {.cancel = true},
+     .is_long = true,
+     .versions = 3,
+     .stride = 101},
     {"2 steps, migrated, all pairs",
+     2,
      PIVOT_ON | 1u << TYPE_COMPENSABLE | 1u << TYPE_SIGNAL,
      {.cancel = true, .pause = true},
-     1,
-     true},
+     .is_long = true,
+     .versions = 3,
+     .stride = 1},
 };
 
-struct totals {
+#define ROWS_MAX 256
+
+/* What a walk has counted. Of one process, and then of all. */
+struct tally {
+    uint64_t sagas, states, moves, most_states;
+    uint64_t ended[SAGA_STATE_COUNT];
+    uint64_t broken;
+    uint64_t bounded, unexplored; /* sagas with more worlds than were walked; worlds at the edge */
+    double seconds;
+    uint64_t taken[ROWS_MAX]; /* of each row, the steps' before the sagas' */
+};
+
+struct walker {
+    struct crew *crew;
     struct explorer *explorer;
     const struct world_options *options;
     int attempts;
     bool trace;
-    uint64_t sagas, states, moves, most_states;
-    uint64_t ended[SAGA_STATE_COUNT];
-    uint64_t broken;
+    struct tally *tally;
 };
+
+/* The plan of a part's saga, as the part has it. */
+static const struct plan *with_attempts(const struct plan *given, int attempts)
+{
+    static struct plan plan;
+    plan = *given;
+    for (int i = 0; attempts && i < plan.step_count; i++) {
+        /* A child saga is not tried anew but reminded, which is an attempt of its own. */
+        if (plan.steps[i].via != VIA_SAGA)
+            plan.steps[i].retry.max = plan.steps[i].undo_retry.max = attempts;
+    }
+    return &plan;
+}
+
+static void count(struct tally *tally, const struct exploration *exploration)
+{
+    tally->sagas++;
+    tally->states += exploration->states;
+    tally->moves += exploration->moves;
+    if (exploration->states > tally->most_states)
+        tally->most_states = exploration->states;
+    for (int i = 0; i < SAGA_STATE_COUNT; i++)
+        tally->ended[i] += exploration->ended[i];
+    tally->broken += exploration->broken != NULL;
+    tally->bounded += exploration->unexplored > 0;
+    tally->unexplored += exploration->unexplored;
+}
 
 static void walk_saga(void *context, const struct plan *given)
 {
-    static struct plan plan;
-    struct totals *totals = context;
+    struct walker *walker = context;
     struct exploration exploration;
     char description[64];
-    plan = *given;
-    for (int i = 0; totals->attempts && i < plan.step_count; i++) {
-        /* A child saga is not tried anew but reminded, which is an attempt of its own. */
-        if (plan.steps[i].via != VIA_SAGA)
-            plan.steps[i].retry.max = plan.steps[i].undo_retry.max = totals->attempts;
-    }
-    explore(totals->explorer, &plan, totals->options, true, &exploration);
-    totals->sagas++;
-    totals->states += exploration.states;
-    totals->moves += exploration.moves;
-    if (exploration.states > totals->most_states)
-        totals->most_states = exploration.states;
-    for (int i = 0; i < SAGA_STATE_COUNT; i++)
-        totals->ended[i] += exploration.ended[i];
-    saga_describe(&plan, description, sizeof(description));
-    if (totals->trace || exploration.broken)
+    if (walker->crew && !crew_takes(walker->crew))
+        return;
+    const struct plan *plan = with_attempts(given, walker->attempts);
+    explore(walker->explorer, plan, walker->options, true, &exploration);
+    count(walker->tally, &exploration);
+    saga_describe(plan, description, sizeof(description));
+    if (walker->trace || exploration.broken)
         printf("  %-16s %9llu states%s%s\n", description, (unsigned long long)exploration.states,
                exploration.broken ? ", BROKEN: " : "",
                exploration.broken ? exploration.broken : "");
-    totals->broken += exploration.broken != NULL;
+    fflush(stdout);
 }
 
 /* One saga and all its next versions. */
 struct versions {
-    struct totals *totals;
-    const struct migration *migration;
+    struct walker *walker;
+    const struct part *part;
     const struct plan *plan;
     uint64_t pairs;
 };
@@ -187,16 +224,17 @@ struct versions {
 static void walk_version(void *context, const struct plan *to)
 {
     struct versions *versions = context;
-    struct world_options options = versions->migration->options;
+    struct walker *walker = versions->walker;
+    struct world_options options = versions->part->options;
     char description[64];
-    if (versions->pairs++ % versions->migration->stride != 0)
+    if (versions->pairs++ % versions->part->stride != 0)
         return;
     options.to = to;
-    uint64_t broken = versions->totals->broken;
-    versions->totals->options = &options;
-    walk_saga(versions->totals, versions->plan);
+    uint64_t sagas = walker->tally->sagas, broken = walker->tally->broken;
+    walker->options = &options;
+    walk_saga(walker, versions->plan);
     saga_describe(to, description, sizeof(description));
-    if (versions->totals->trace || versions->totals->broken > broken)
+    if (walker->tally->broken > broken || (walker->trace && walker->tally->sagas > sagas))
         printf("    to %s, steps %s%s%s\n", description, to->steps[0].name,
                to->step_count > 1 ? to->steps[1].name : "",
                to->step_count > 2 ? to->steps[2].name : "");
@@ -206,7 +244,7 @@ static void walk_versions(void *context, const struct plan *plan)
 {
     struct versions *versions = context;
     versions->plan = plan;
-    sagas_each_version(versions->migration->types, walk_version, versions);
+    sagas_each_version(versions->part->versions, versions->part->types, walk_version, versions);
 }
 
 static double seconds(void)
@@ -216,16 +254,20 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static void report(const char *name, const struct totals *totals, double took)
+static void report(const char *name, const struct tally *tally)
 {
-    printf("%-32s %5llu sagas %10llu states (at most %8llu) %11llu moves %6.1f s; worlds that "
+    printf("%-36s %5llu sagas %10llu states (at most %8llu) %11llu moves %6.1f s; worlds that "
            "ended: %llu succeeded, %llu compensated, %llu closed; %llu stuck\n",
-           name, (unsigned long long)totals->sagas, (unsigned long long)totals->states,
-           (unsigned long long)totals->most_states, (unsigned long long)totals->moves, took,
-           (unsigned long long)totals->ended[SAGA_SUCCEEDED],
-           (unsigned long long)totals->ended[SAGA_COMPENSATED],
-           (unsigned long long)totals->ended[SAGA_CLOSED],
-           (unsigned long long)totals->ended[SAGA_STUCK]);
+           name, (unsigned long long)tally->sagas, (unsigned long long)tally->states,
+           (unsigned long long)tally->most_states, (unsigned long long)tally->moves, tally->seconds,
+           (unsigned long long)tally->ended[SAGA_SUCCEEDED],
+           (unsigned long long)tally->ended[SAGA_COMPENSATED],
+           (unsigned long long)tally->ended[SAGA_CLOSED],
+           (unsigned long long)tally->ended[SAGA_STUCK]);
+    if (tally->bounded > 0)
+        printf("  BOUNDED: %llu of these sagas have more worlds than were walked; %llu worlds were "
+               "found and not gone on from\n",
+               (unsigned long long)tally->bounded, (unsigned long long)tally->unexplored);
     fflush(stdout);
 }
 
@@ -256,12 +298,15 @@ static int walk_one(struct explorer *explorer, const char *description, int argc
         .garbage = option(argc, argv, "--garbage", NULL),
         .folded = option(argc, argv, "--folded", NULL),
     };
-    struct totals totals = {.explorer = explorer, .options = &options, .trace = true};
+    struct tally tally = {0};
+    struct walker walker = {
+        .explorer = explorer, .options = &options, .trace = true, .tally = &tally};
     saga_make(description, &plan);
     double start = seconds();
-    walk_saga(&totals, &plan);
-    report(description, &totals, seconds() - start);
-    return totals.broken ? 1 : 0;
+    walk_saga(&walker, &plan);
+    tally.seconds = seconds() - start;
+    report(description, &tally);
+    return tally.broken ? 1 : 0;
 }
 
 /* Rows that no saga took. Some are there only so that no pair is without one, and say so. */
@@ -298,58 +343,123 @@ static int report_rows(void)
     return missed;
 }
 
-static void walk_part(const struct part *part, struct totals *totals)
+/* How often each row was taken, in this process; from and to a tally. */
+static void move_taken(struct tally *tally, bool to_rows)
+{
+    size_t step_count, saga_count;
+    struct table_row *steps = step_rows(&step_count);
+    struct table_row *sagas = saga_rows(&saga_count);
+    assert(step_count + saga_count <= ROWS_MAX);
+    for (size_t i = 0; i < step_count + saga_count; i++) {
+        struct table_row *row = i < step_count ? &steps[i] : &sagas[i - step_count];
+        if (to_rows) {
+            row->taken += tally->taken[i];
+        } else {
+            tally->taken[i] = row->taken;
+            row->taken = 0;
+        }
+    }
+}
+
+struct orders {
+    const struct part *part;
+    bool trace;
+};
+
+/* What one process does. */
+static void walk_part(struct crew *crew, void *tally_of_part, void *context)
 {
     static struct plan plan;
-    if (!part->saga) {
-        sagas_each(part->step_count, part->types, walk_saga, totals);
-        return;
+    struct tally *tally = tally_of_part;
+    const struct orders *orders = context;
+    const struct part *part = orders->part;
+    struct walker walker = {crew,           explorer_create(), &part->options,
+                            part->attempts, orders->trace,     tally};
+    struct versions versions = {.walker = &walker, .part = part};
+    struct tally before = {0};
+    move_taken(&before, false);
+    double start = seconds();
+    if (part->saga) {
+        saga_make(part->saga, &plan);
+        walk_saga(&walker, &plan);
+    } else if (part->stride > 0) {
+        sagas_each(part->step_count, part->types, walk_versions, &versions);
+    } else {
+        sagas_each(part->step_count, part->types, walk_saga, &walker);
     }
-    saga_make(part->saga, &plan);
-    walk_saga(totals, &plan);
+    tally->seconds = seconds() - start;
+    move_taken(tally, false);
+    move_taken(&before, true);
+    explorer_destroy(walker.explorer);
+}
+
+static void add_up(struct tally *sum, const struct tally *tally)
+{
+    sum->sagas += tally->sagas;
+    sum->states += tally->states;
+    sum->moves += tally->moves;
+    sum->most_states =
+        tally->most_states > sum->most_states ? tally->most_states : sum->most_states;
+    for (int i = 0; i < SAGA_STATE_COUNT; i++)
+        sum->ended[i] += tally->ended[i];
+    sum->broken += tally->broken;
+    sum->bounded += tally->bounded;
+    sum->unexplored += tally->unexplored;
+    sum->seconds += tally->seconds;
+}
+
+/* Adds to `sum`. */
+static void run_part(const struct part *part, int jobs, bool trace, struct tally *sum)
+{
+    static struct tally tallies[CREW_MAX];
+    struct tally whole = {0};
+    struct orders orders = {part, trace};
+    int lost = crew_run(jobs, walk_part, &orders, tallies, sizeof(tallies[0]));
+    for (int i = 0; i < jobs; i++) {
+        add_up(&whole, &tallies[i]);
+        move_taken(&tallies[i], true);
+    }
+    report(part->name, &whole);
+    if (lost > 0)
+        printf("  BROKEN: %d of %d processes did not come to their end\n", lost, jobs);
+    whole.broken += (uint64_t)lost;
+    add_up(sum, &whole);
+}
+
+static int jobs_of(int argc, char **argv)
+{
+    const char *given = "1";
+    option(argc, argv, "--jobs", &given);
+    long jobs = strtol(given, NULL, 10);
+    if (jobs < 1 || jobs > CREW_MAX) {
+        fprintf(stderr, "--jobs is 1 to %d\n", CREW_MAX);
+        exit(2);
+    }
+    return (int)jobs;
 }
 
 int main(int argc, char **argv)
 {
-    struct explorer *explorer = explorer_create();
-    const char *description;
-    uint64_t broken = 0, states = 0;
+    const char *description, *only = "";
     if (option(argc, argv, "--saga", &description)) {
+        struct explorer *explorer = explorer_create();
         int status = walk_one(explorer, description, argc, argv);
         explorer_destroy(explorer);
         return status;
     }
     bool is_long = option(argc, argv, "--long", NULL);
-    const char *only = "";
+    int jobs = jobs_of(argc, argv);
+    struct tally sum = {0};
     option(argc, argv, "--only", &only);
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-        struct totals totals = {.explorer = explorer,
-                                .options = &parts[i].options,
-                                .attempts = parts[i].attempts,
-                                .trace = option(argc, argv, "--trace", NULL)};
         if ((parts[i].is_long && !is_long) || !strstr(parts[i].name, only))
             continue;
-        double start = seconds();
-        walk_part(&parts[i], &totals);
-        report(parts[i].name, &totals, seconds() - start);
-        broken += totals.broken;
-        states += totals.states;
+        run_part(&parts[i], jobs, option(argc, argv, "--trace", NULL), &sum);
     }
-    for (size_t i = 0; i < sizeof(migrations) / sizeof(migrations[0]); i++) {
-        struct totals totals = {.explorer = explorer, .trace = option(argc, argv, "--trace", NULL)};
-        struct versions versions = {.totals = &totals, .migration = &migrations[i]};
-        if ((migrations[i].is_long && !is_long) || !strstr(migrations[i].name, only))
-            continue;
-        double start = seconds();
-        sagas_each(2, migrations[i].types, walk_versions, &versions);
-        report(migrations[i].name, &totals, seconds() - start);
-        broken += totals.broken;
-        states += totals.states;
-    }
-    explorer_destroy(explorer);
     if (only[0] == '\0')
-        broken += (uint64_t)report_rows();
-    printf("%llu states visited, %llu problems\n", (unsigned long long)states,
-           (unsigned long long)broken);
-    return broken ? 1 : 0;
+        sum.broken += (uint64_t)report_rows();
+    printf("%llu states visited, %llu sagas bounded, %llu problems, %.0f s\n",
+           (unsigned long long)sum.states, (unsigned long long)sum.bounded,
+           (unsigned long long)sum.broken, sum.seconds);
+    return sum.broken ? 1 : 0;
 }

@@ -184,7 +184,7 @@ static const char *check_locks(const struct plan *plan, const struct world *worl
     return NULL;
 }
 
-static const char *check_state(const struct plan *plan, const struct world *world)
+const char *world_check(const struct plan *plan, const struct world *world)
 {
     const char *broken = machine_check(plan, &world->instance);
     if (!broken)
@@ -335,17 +335,22 @@ const char *world_start(const struct plan *plan, struct world *ret_world,
     memset(ret_world, 0, sizeof(*ret_world));
     machine_start(plan, &ret_world->instance, WORLD_NOW, ret_decision);
     forget_time(&ret_world->instance);
-    const char *broken = carry_out(plan, ret_world, ret_decision, refusal, false);
-    return broken ? broken : check_state(plan, ret_world);
+    return carry_out(plan, ret_world, ret_decision, refusal, false);
 }
 
+static bool is_same_world(const struct world *one, const struct world *other)
+{
+    struct world_key keys[2] = {world_pack(one), world_pack(other)};
+    return memcmp(&keys[0], &keys[1], sizeof(keys[0])) == 0;
+}
+
+/* Of the saga; what the participants know is not the machine's. */
 static const char *check_unchanged(const struct world *before, const struct world *after,
                                    const struct machine_decision *decision)
 {
     if (decision->verdict == VERDICT_APPLIED)
         return NULL;
-    struct world_key keys[2] = {world_pack(before), world_pack(after)};
-    if (memcmp(&keys[0], &keys[1], sizeof(keys[0])) != 0)
+    if (memcmp(&before->instance, &after->instance, sizeof(after->instance)) != 0)
         return "an event that was not applied changed the saga";
     return decision->command_count + decision->note_count > 0
                ? "an event that was not applied had consequences"
@@ -382,8 +387,7 @@ static const char *check_timer(const struct world *before, const struct world *a
     if (move->event.type != EVENT_DUE || decision->verdict != VERDICT_APPLIED || held ||
         decision->command_count > 0)
         return NULL;
-    struct world_key keys[2] = {world_pack(before), world_pack(after)};
-    return memcmp(&keys[0], &keys[1], sizeof(keys[0])) == 0 ? "a timer that does nothing" : NULL;
+    return is_same_world(before, after) ? "a timer that does nothing" : NULL;
 }
 
 /* An operator's word stands for what became undone by it. */
@@ -429,30 +433,31 @@ static const char *migrate(const struct plan *plan, const struct plan *to, struc
     return NULL;
 }
 
-const char *world_apply(const struct plan *plan, struct world *world, const struct move *move,
-                        const struct refusal *refusal, struct machine_decision *ret_decision)
+const char *world_apply(const struct plan *plan, const struct world *world, const struct move *move,
+                        const struct refusal *refusal, struct world *ret_after,
+                        struct machine_decision *ret_decision)
 {
+    struct world *after = ret_after;
+    *after = *world;
     if (move->event.step >= 0)
-        world->truth[world_slot(plan, move->event.step, move->event.element)] = move->truth;
-    struct world before = *world;
-    machine_apply(plan, &world->instance, &move->event, ret_decision);
-    forget_time(&world->instance);
-    const char *broken = check_unchanged(&before, world, ret_decision);
+        after->truth[world_slot(plan, move->event.step, move->event.element)] = move->truth;
+    machine_apply(plan, &after->instance, &move->event, ret_decision);
+    bool applied = ret_decision->verdict == VERDICT_APPLIED;
+    const char *broken = check_unchanged(world, after, ret_decision);
+    forget_time(&after->instance);
     if (!broken)
-        broken = check_heard(plan, &before, world, move, ret_decision);
+        broken = check_heard(plan, world, after, move, ret_decision);
     if (!broken)
-        broken = check_timer(&before, world, move, ret_decision);
-    count_move(world, move, ret_decision, before.instance.phase == PHASE_PROTOCOL);
-    if (move->event.type == EVENT_MIGRATE && ret_decision->verdict == VERDICT_APPLIED) {
+        broken = check_timer(world, after, move, ret_decision);
+    count_move(after, move, ret_decision, world->instance.phase == PHASE_PROTOCOL);
+    if (move->event.type == EVENT_MIGRATE && applied) {
         if (!broken)
-            broken = migrate(plan, move->event.to, world);
+            broken = migrate(plan, move->event.to, after);
         plan = move->event.to;
     }
-    if (move->event.type == EVENT_MARK_UNDONE && ret_decision->verdict == VERDICT_APPLIED)
-        note_by_hand(plan, &before, world);
-    if (!broken)
-        broken = carry_out(plan, world, ret_decision, refusal, move->is_operator);
-    return broken ? broken : check_state(plan, world);
+    if (move->event.type == EVENT_MARK_UNDONE && applied)
+        note_by_hand(plan, world, after);
+    return broken ? broken : carry_out(plan, after, ret_decision, refusal, move->is_operator);
 }
 
 static const char *try_events(const struct plan *plan, const struct world *world, int step,

@@ -36,6 +36,7 @@ struct world_options {
     bool garbage;    /* in every world, every event that can be said is tried on the machine */
     bool taken_back; /* a saga that succeeded may be a child's, and its parent wants it undone */
     bool folded;     /* worlds that differ in their steps' names alone are one; no fan-outs */
+    uint32_t worlds_max;   /* of a saga; 0: as many as there are */
     const struct plan *to; /* may be migrated to it, once, at any moment; NULL: not */
 };
 
@@ -92,7 +93,7 @@ bool world_refusal(const struct plan *plan, const struct machine_decision *decis
  * has two steps at most, and its elements come after them. */
 int world_slot(const struct plan *plan, int step, int element);
 
-/* Returns NULL, or what is wrong. `refusal` may be NULL. */
+/* Returns NULL, or what is wrong with what the machine did. `refusal` may be NULL. */
 const char *world_start(const struct plan *plan, struct world *ret_world,
                         const struct refusal *refusal, struct machine_decision *ret_decision);
 
@@ -105,8 +106,12 @@ const char *world_try_garbage(const struct plan *plan, const struct world *world
 
 /* Makes a move. `refusal` may be NULL. Returns NULL, or what is wrong with what the machine did.
  * After a migration the world is one of the other plan. */
-const char *world_apply(const struct plan *plan, struct world *world, const struct move *move,
-                        const struct refusal *refusal, struct machine_decision *ret_decision);
+const char *world_apply(const struct plan *plan, const struct world *world, const struct move *move,
+                        const struct refusal *refusal, struct world *ret_after,
+                        struct machine_decision *ret_decision);
+
+/* Whether a world is as it should be, however it came to be. NULL, or what is wrong with it. */
+const char *world_check(const struct plan *plan, const struct world *world);
 
 struct world_key world_pack(const struct world *world);
 void world_unpack(const struct world_key *key, struct world *ret_world);
