@@ -13,19 +13,28 @@ struct ghosts {
     struct pg_session *session;
     int32_t share;
     struct stats *stats;
-    int64_t timeline;            /* 0: not known yet */
+    int64_t timeline;            /* whose ghosts are known; 0: none was seen yet */
+    int64_t promoted;            /* the one that is looked at */
     struct confirmed *confirmed; /* a ring of GHOSTS_REMEMBERED */
     uint64_t count;              /* ever */
     struct pg_params params;
 };
 
-static bool send(struct ghosts *ghosts, const struct pg_statement *statement,
+/* A connection that is lost in the midst of it is no news: the next one looks again. */
+static void say(const struct error *failure)
+{
+    if (failure->retry != RETRY_RECONNECT)
+        log_failure(LOG_LEVEL_ERROR, "ghosts cannot be looked for", failure);
+}
+
+static void send(struct ghosts *ghosts, const struct pg_statement *statement,
                  const struct pg_params *params, pg_callback *callback)
 {
     struct error error = {0};
 
-    return pg_session_send(ghosts->session, statement, params, callback, ghosts, &error) >= 0 &&
-           pg_session_sync(ghosts->session, NULL, NULL, &error) >= 0;
+    if (pg_session_send(ghosts->session, statement, params, callback, ghosts, &error) < 0 ||
+        pg_session_sync(ghosts->session, NULL, NULL, &error) < 0)
+        say(&error);
 }
 
 static void on_found(void *data, struct pg_result *result, const struct error *failure)
@@ -35,10 +44,10 @@ static void on_found(void *data, struct pg_result *result, const struct error *f
     struct uuid first;
 
     if (failure) {
-        if (failure->retry != RETRY_RECONNECT)
-            log_failure(LOG_LEVEL_ERROR, "ghosts cannot be looked for", failure);
+        say(failure);
         return;
     }
+    ghosts->timeline = ghosts->promoted;
     if (pg_result_rows(result) == 0) {
         log_info("no message is a ghost of the old timeline");
         return;
@@ -65,28 +74,30 @@ static void find(struct ghosts *ghosts)
     for (uint64_t i = first; i < ghosts->count; i++)
         pg_params_item_uuid(&ghosts->params, &ghosts->confirmed[i % GHOSTS_REMEMBERED].message_id);
     pg_params_array_end(&ghosts->params);
-    (void)send(ghosts, &sql_relay_ghosts, &ghosts->params, on_found);
+    send(ghosts, &sql_relay_ghosts, &ghosts->params, on_found);
 }
 
 static void on_timeline(void *data, struct pg_result *result, const struct error *failure)
 {
     struct ghosts *ghosts = data;
-    int64_t timeline;
 
-    if (failure)
-        return; /* the next connection asks again */
-    timeline = pg_int(result, 0, 0);
-    if (ghosts->timeline && timeline != ghosts->timeline) {
-        log_warn("the server's timeline has changed: a standby was promoted",
-                 LOG_INT("from", ghosts->timeline), LOG_INT("to", timeline));
-        find(ghosts);
+    if (failure) {
+        say(failure);
+        return;
     }
-    ghosts->timeline = timeline;
+    ghosts->promoted = pg_int(result, 0, 0);
+    if (!ghosts->timeline)
+        ghosts->timeline = ghosts->promoted;
+    if (ghosts->promoted == ghosts->timeline)
+        return;
+    log_warn("the server's timeline has changed: a standby was promoted",
+             LOG_INT("from", ghosts->timeline), LOG_INT("to", ghosts->promoted));
+    find(ghosts);
 }
 
 void ghosts_look(struct ghosts *ghosts)
 {
-    (void)send(ghosts, &sql_relay_timeline, NULL, on_timeline);
+    send(ghosts, &sql_relay_timeline, NULL, on_timeline);
 }
 
 void ghosts_remember(struct ghosts *ghosts, int64_t id, struct uuid message_id)

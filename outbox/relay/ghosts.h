@@ -5,7 +5,8 @@
  * ghost: a message about something that never happened. It cannot be called back, so it is named:
  * the relay keeps the ids that were confirmed last, and when the server's timeline has changed
  * between two of its connections it looks which of them the log does not have. They go to
- * outbox.ghost, the log and a metric.
+ * outbox.ghost, the log and a metric. A look whose answer is lost with its connection is made again
+ * on the next one.
  *
  * A row that the ring has emptied since is no ghost: one is believed gone only when the log still
  * has an older row, or its id is above all that the promoted server's position has settled.
