@@ -72,9 +72,11 @@ static void on_looked(void *data, struct pg_result *result, const struct error *
 
 static void close_session(struct standby *standby)
 {
-    loop_timer_disarm(standby->timer);
     pg_session_destroy(standby->session);
     standby->session = NULL;
+    /* Only now: a question without an answer got one just then, and on_looked armed the timer. It
+     * once found no session, and took the new owner down with it. */
+    loop_timer_disarm(standby->timer);
     standby->said = false;
     standby->asked = false;
     standby->leaving = false;

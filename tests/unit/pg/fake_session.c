@@ -325,6 +325,7 @@ static unsigned type_of(char letter)
     case 'i':
         return PG_TYPE_INT4;
     case 'I':
+    case 'n':
         return PG_TYPE_INT8;
     case 'u':
         return PG_TYPE_UUID;
@@ -340,12 +341,13 @@ struct pg_result *fake_result(const char *types)
 {
     PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
     PGresAttDesc columns[COLUMNS_MAX] = {0};
-    char name[] = "column";
+    char name[] = "column", null[] = "null";
     int count = (int)strlen(types);
 
     assert_in_range(count, 1, COLUMNS_MAX);
     for (int i = 0; i < count; i++)
-        columns[i] = (PGresAttDesc){.name = name, .format = 1, .typid = type_of(types[i])};
+        columns[i] = (PGresAttDesc){
+            .name = types[i] == 'n' ? null : name, .format = 1, .typid = type_of(types[i])};
     assert_true(PQsetResultAttrs(result, count, columns));
     return result;
 }
@@ -370,6 +372,10 @@ struct pg_result *fake_row(struct pg_result *result, ...)
         uint8_t bytes[8];
         const char *text;
         const struct uuid *uuid;
+        if (strcmp(PQfname(result, column), "null") == 0) {
+            put(result, row, column, NULL, -1);
+            continue;
+        }
         switch (PQftype(result, column)) {
         case PG_TYPE_BOOL:
             bytes[0] = va_arg(values, int) != 0;

@@ -45,10 +45,10 @@ extern bool fake_session_creations_fail;
 extern int fake_sessions_open; /* created and not destroyed */
 
 /* A result of no rows with these columns, a letter each: b bool, i integer, I bigint, t text,
- * u uuid, T timestamptz. */
+ * u uuid, T timestamptz, n bigint that is NULL. */
 struct pg_result *fake_result(const char *types);
 /* Adds a row and gives `result` back. Values as the letters say: int, int, int64_t, const char *
- * (NULL: NULL), const struct uuid *, int64_t (since 1970). */
+ * (NULL: NULL), const struct uuid *, int64_t (since 1970); none for n. */
 struct pg_result *fake_row(struct pg_result *result, ...);
 
 #endif
