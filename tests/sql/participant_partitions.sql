@@ -26,6 +26,31 @@ select is(saga.lowest_id('2026-01-02 00:00:00+00'), '019b7c01-0400-0000-0000-000
 select throws_ok($$ select saga.maintain_outcomes(keep => '1 hour') $$, 'SG206', null, 'a day is kept at least');
 select throws_ok($$ select saga.maintain_outcomes(days_ahead => 0) $$, 'SG206', null, 'and one made ahead');
 
+-- A batch opens the partitions of its sagas' days and no others, however many days are kept: an index that is open is locked. Planning opens them all,
+-- the first time and when statistics have changed; so the least of three tries counts.
+create table opened (indexes bigint);
+create procedure look(commands jsonb[]) language plpgsql as $$
+begin
+    truncate opened;
+    for n in 1 .. 3 loop
+        perform saga.read_batch(commands, null);
+        insert into opened
+        select count(*) from pg_locks l join pg_index i on i.indexrelid = l.relation join pg_inherits h on h.inhrelid = i.indrelid
+        where l.pid = pg_backend_pid() and h.inhparent = 'saga.outcome'::regclass;
+        commit;
+    end loop;
+end
+$$;
+update saga_of_test set id = overlay(id::text placing left(saga.lowest_id(now())::text, 13) from 1 for 13)::uuid;
+select cmd('a') as today \gset
+update saga_of_test set id = overlay(id::text placing left(saga.lowest_id(now() + interval '2 days')::text, 13) from 1 for 13)::uuid;
+call look(array[:'today', cmd('b')]::jsonb[]);
+select is(min(indexes)::integer, 3, 'a batch opens the outcomes of three days for sagas of today and in two days') from opened;
+call look(array[:'today', jsonb_set(:'today', '{saga,step}', '"b"')]::jsonb[]);
+select is(min(indexes)::integer, 1, 'of one day for sagas of today') from opened;
+call look(array[:'today', '{}', '{"saga": {"id": "x"}}']::jsonb[]);
+select is(min(indexes)::integer, 1, 'also among some that cannot be read') from opened;
+
 -- More days: where outcomes lie in the default partition already, they stay there.
 select saga_at(now() + interval '10 days') as ahead \gset
 select results_eq('select * from saga.maintain_outcomes(days_ahead => 12)', 'select 4, 0', 'of five days more, four are made');
