@@ -170,6 +170,7 @@ rabbitmq_start() { # $1: of a further node of a cluster at its first start, the 
         echo $! >"$dir/epmd.pid"
     fi
     cd "$home"
+    rm -f "$home/console.log" # else what the former process said may be read before the new one writes
     if [ "$(id -u)" = 0 ]; then
         setsid setpriv --reuid rabbitmq --regid rabbitmq --init-groups "$bin/rabbitmq-server" \
             </dev/null >"$home/console.log" 2>&1 &

@@ -1,7 +1,7 @@
 """Three RabbitMQ nodes on the loopback that are one cluster; killed, cut off from each other, and made whole again."""
 
 import atexit
-import threading
+import concurrent.futures
 
 from .sandbox import Broker
 from .wait import wait_until
@@ -80,11 +80,9 @@ class Cluster:
 
     def start(self):
         """All that are down, at once: the last one to go may have to be there for the others to start."""
-        threads = [threading.Thread(target=self.nodes[n].rabbitmq, args=("start",)) for n in self.down]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        if self.down:
+            with concurrent.futures.ThreadPoolExecutor(len(self.down)) as threads:
+                list(threads.map(lambda n: self.nodes[n].rabbitmq("start"), self.down))  # list: a failure is told
         self.down.clear()
 
     def _cookies(self, n, cookie):
