@@ -56,7 +56,7 @@ static void disconnect(struct broker *broker)
     broker->tls.ssl = NULL;
     amqp_destroy_connection(broker->connection);
     broker->connection = NULL;
-    broker->send_waits = broker->was_full = false;
+    broker->send_waits = broker->was_full = broker->closing = false;
     broker->send_errno = 0;
     frames_reset(&broker->frames);
     wire_reset(broker);
@@ -171,6 +171,17 @@ static void arm_heartbeat(struct broker *broker)
         loop_timer_arm_in(broker->heartbeat_timer, broker->heartbeat_us / 2);
 }
 
+/* The broker's answers to what went over the old channel may come until it has said close-ok. */
+static int replace_channel(struct broker *broker, struct error *error)
+{
+    int r = broker->closing ? close_channel(broker, error) : 0;
+
+    if (!r && broker->closing)
+        wire_drop_queued(broker);
+    broker->closing = false;
+    return r ? r : open_channel(broker, error);
+}
+
 /* Everything here is request and answer through the library, which closes the socket itself when an
  * answer does not come: the loop must not watch the descriptor meanwhile. */
 static void bring_up(struct broker *broker)
@@ -180,7 +191,7 @@ static void bring_up(struct broker *broker)
     loop_fd_remove(broker->watch);
     broker->watch = NULL;
     broker->tag = 0;
-    if (open_channel(broker, &error)) {
+    if (replace_channel(broker, &error)) {
         broker_fail(broker, &error, false);
         return;
     }
@@ -432,6 +443,17 @@ void broker_reconnect(struct broker *broker, const char *why)
         return; /* it is on its way already */
     error_set(&error, ERROR_STATE, RETRY_RECONNECT, "%s", why);
     broker_fail(broker, &error, false);
+}
+
+void broker_replace_channel(struct broker *broker, const char *why)
+{
+    struct error error = {0};
+
+    if (!broker_is_up(broker))
+        return; /* it is being replaced already */
+    broker->closing = true;
+    error_set(&error, ERROR_STATE, RETRY_NOW, "%s", why);
+    broker_fail(broker, &error, true);
 }
 
 static int64_t left_us(const struct broker *broker, int64_t end_us)

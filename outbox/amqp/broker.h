@@ -18,9 +18,9 @@
  * which grows until one worked (a confirm, a delivery, or half a minute). `why->retry` is for the
  * log: the session tries again whatever it says.
  *
- * A loss is acted on before the loop sleeps, never inside a call of yours: after broker_reconnect
- * or a refused request broker_is_up is false at once, and on_down follows. A session must not be
- * destroyed inside one of its own callbacks.
+ * A loss is acted on before the loop sleeps, never inside a call of yours: after broker_reconnect,
+ * broker_replace_channel or a refused request broker_is_up is false at once, and on_down follows. A
+ * session must not be destroyed inside one of its own callbacks.
  *
  * Heartbeats are ours: sent at half the interval, and a peer silent for two intervals is a loss.
  * connection.blocked is a state: broker_can_publish is false until it is lifted; a loss lifts it
@@ -124,6 +124,9 @@ int broker_create(struct broker **ret_broker, struct loop *loop,
                   struct error *error) MUST_CHECK; /* a bad URI is ERROR_USAGE */
 void broker_start(struct broker *broker);
 void broker_reconnect(struct broker *broker, const char *why);
+/* Closes the channel and opens another on the same connection: on_down (`channel_only`) and on_up
+ * follow. The fence stays. Nothing is void where nothing was unsettled. */
+void broker_replace_channel(struct broker *broker, const char *why);
 void broker_destroy(
     struct broker *broker); /* closes in good order when it can within a second; NULL is fine */
 bool broker_is_up(const struct broker *broker);

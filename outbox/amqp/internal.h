@@ -96,6 +96,7 @@ struct broker {
     int send_errno;  /* sending failed; what the broker said may still be read */
     bool blocked;
     bool in_on_up;
+    bool closing;  /* REOPENING: it is we who close the channel; the broker does not know yet */
     bool progress; /* a confirm or a delivery came since the channel was opened */
     uint64_t tag;  /* of the last message published on this channel */
     struct fence fence;
@@ -120,6 +121,7 @@ void connect_end(struct broker *broker); /* frees what it holds; safe at any tim
 /* open.c: blocking, each within the connect timeout. */
 int open_connection(struct broker *broker, int fd, struct error *error) MUST_CHECK;
 int open_channel(struct broker *broker, struct error *error) MUST_CHECK;
+int close_channel(struct broker *broker, struct error *error) MUST_CHECK;
 void open_user_timeout(struct broker *broker, bool armed); /* TCP_USER_TIMEOUT */
 
 /* wire.c: what goes out and what comes in once the connection is open. */

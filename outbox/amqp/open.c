@@ -167,6 +167,14 @@ int open_connection(struct broker *broker, int fd, struct error *error)
     return 0;
 }
 
+int close_channel(struct broker *broker, struct error *error)
+{
+    bool channel_only;
+
+    return reply_check(broker, amqp_channel_close(broker->connection, CHANNEL, AMQP_REPLY_SUCCESS),
+                       "closing a channel", &channel_only, error);
+}
+
 int open_channel(struct broker *broker, struct error *error)
 {
     bool channel_only;

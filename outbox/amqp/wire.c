@@ -238,6 +238,20 @@ static void take_channel_frame(struct broker *broker, const amqp_frame_t *frame)
     }
 }
 
+/* Of a channel that we are about to close: what it still says is said of messages that are void. It
+ * may be closed by the broker at the same time, which then waits for our close-ok instead. */
+static void pass_over(struct broker *broker, const amqp_frame_t *frame)
+{
+    struct error no_room = {0};
+
+    if (frame->frame_type != AMQP_FRAME_METHOD ||
+        frame->payload.method.id != AMQP_CHANNEL_CLOSE_METHOD)
+        return;
+    broker->closing = false;
+    if (encode_channel_close_ok(&broker->out, CHANNEL, &no_room))
+        broker_fail(broker, &no_room, false);
+}
+
 /* Bytes that the kernel no longer has, so that the loop would sleep on them. */
 static bool hidden(struct broker *broker)
 {
@@ -269,6 +283,8 @@ bool wire_read(struct broker *broker, bool readable)
             take_connection_frame(broker, &frame);
         else if (frame.channel == CHANNEL && broker->state == BROKER_UP)
             take_channel_frame(broker, &frame);
+        else if (frame.channel == CHANNEL && broker->closing)
+            pass_over(broker, &frame);
         else if (frame.channel == CHANNEL_FENCE && broker->fence.state != FENCE_DOWN)
             fence_take(broker, &frame);
         else

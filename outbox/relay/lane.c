@@ -141,6 +141,10 @@ void lane_on_entry_settled(void *data, const struct confirm_entry *entry)
     item = flow_item(lane->options.flow, entry->item);
     silence_heard(&lane->silence, item->destination, lane_now_us(lane));
     open_destination(lane, item->destination);
+    if (entry->outcome == CONFIRM_NACKED)
+        stale_refused(&lane->stale, item->destination, lane_now_us(lane));
+    else
+        lane_note_taken(lane, item->destination);
     if (entry->outcome == CONFIRM_ACKED) {
         observe_latency(lane, item, entry->sent_us);
         forget_body_limit(lane, item);
@@ -191,7 +195,9 @@ static void on_up(void *data, struct broker *broker)
     lane->was_up = true;
     lane->progress = false;
     silence_begin(&lane->silence, lane_now_us(lane));
-    log_info("connected to RabbitMQ", LOG_STR("lane", lane->options.name));
+    if (!lane->replacing)
+        log_info("connected to RabbitMQ", LOG_STR("lane", lane->options.name));
+    lane->replacing = false;
 }
 
 static void on_blocked(void *data, bool blocked, const char *reason)
@@ -222,8 +228,8 @@ static bool may_send(const struct lane *lane)
 {
     uint32_t most = lane->alone_left > 0 ? 1 : lane->options.window;
 
-    return lane->open && broker_can_publish(lane->broker) && confirm_has_room(lane->confirm) &&
-           confirm_open(lane->confirm) < most;
+    return lane->open && !lane->replace_wanted && broker_can_publish(lane->broker) &&
+           confirm_has_room(lane->confirm) && confirm_open(lane->confirm) < most;
 }
 
 /* Whether the row may go to where it is bound, as far as that is known; if not, it is settled. */
@@ -322,6 +328,7 @@ bool lane_publish(struct lane *lane, uint32_t most)
 {
     uint32_t sent = 0, place;
 
+    lane_replace_when_drained(lane);
     while (sent < most && may_send(lane)) {
         place = flow_next(lane->options.flow);
         if (place == FLOW_NONE || !send_row(lane, place))
@@ -385,6 +392,7 @@ void lane_tick(struct lane *lane)
         return;
     }
     lane_check_confirms(lane);
+    lane_check_refusals(lane);
 }
 
 bool lane_is_up(const struct lane *lane)

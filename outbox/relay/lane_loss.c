@@ -1,5 +1,6 @@
 /* lane_loss.c: what is done when a channel or the connection is lost: who is to blame, and whose
- * messages are sent again; and when to lose it ourselves, because confirms do not come. */
+ * messages are sent again; and when to lose it ourselves, because confirms do not come, or nothing
+ * but refusals. */
 #include "outbox/relay/chunk.h"
 #include "outbox/relay/lane_private.h"
 #include "outbox/relay/refusal.h"
@@ -130,7 +131,7 @@ void lane_settle_lost(struct lane *lane, const struct confirm_entry *entry)
 void lane_on_down(void *data, struct broker *broker, const struct error *why, bool channel_only)
 {
     struct lane *lane = data;
-    bool blamed;
+    bool replaced = lane->replacing && channel_only, blamed;
 
     (void)broker;
     lane->loss = why;
@@ -141,7 +142,9 @@ void lane_on_down(void *data, struct broker *broker, const struct error *why, bo
     if (!blamed && confirm_open(lane->confirm) > 0 && why->amqp_code &&
         (channel_only || why->amqp_code >= CODE_FRAME_ERROR))
         suspect_rows(lane, channel_only);
-    if (lane->was_up) {
+    if (replaced) {
+        metric_add(lane->options.stats->channels_replaced, 1);
+    } else if (lane->was_up) {
         metric_add(lane->options.stats->losses_rabbitmq, 1);
         if (!blamed)
             log_failure(LOG_LEVEL_WARN,
@@ -152,7 +155,9 @@ void lane_on_down(void *data, struct broker *broker, const struct error *why, bo
         log_failure(LOG_LEVEL_WARN, "no connection to RabbitMQ; trying on", why,
                     LOG_STR("lane", lane->options.name));
     }
-    lane->was_up = false;
+    lane->was_up = lane->replace_wanted = false;
+    lane->replacing = replaced;
+    stale_begin(&lane->stale);
     if (!channel_only) {
         lane->open = false;
         if (lane->fence_wanted)
@@ -258,4 +263,58 @@ void lane_check_confirms(struct lane *lane)
             give_up_silent(lane, true);
         broker_reconnect(lane->broker, "no confirm within confirm-timeout");
     }
+}
+
+/* Nothing but refusals --------------------------------------------------------------------------
+ */
+
+/* For so long, at most, nothing is sent, so that nothing need be sent twice. */
+#define DRAIN_FOR_REPLACEMENT_US US_PER_S
+
+void lane_note_taken(struct lane *lane, uint16_t number)
+{
+    const struct destination *destination;
+
+    if (!stale_taken(&lane->stale, number))
+        return;
+    destination = destinations_get(lane->options.destinations, number);
+    log_info("messages are taken there again", LOG_STR("lane", lane->options.name),
+             LOG_STR("exchange", destination->exchange),
+             LOG_STR("routing_key", destination->whole ? destination->routing_key : NULL));
+}
+
+void lane_check_refusals(struct lane *lane)
+{
+    uint16_t number =
+        stale_due(&lane->stale, destinations_count(lane->options.destinations), lane_now_us(lane));
+    const struct destination *destination = destinations_get(lane->options.destinations, number);
+
+    if (number != DESTINATION_OTHER && !lane->replace_wanted && lane->open &&
+        broker_can_publish(lane->broker)) {
+        if (lane->stale.places[number].tries == 0) /* of a queue that stays full only once */
+            log_warn("all that goes there is refused: the channel is replaced",
+                     LOG_STR("lane", lane->options.name),
+                     LOG_STR("exchange", destination->exchange),
+                     LOG_STR("routing_key", destination->whole ? destination->routing_key : NULL));
+        lane->replace_wanted = true;
+        lane->replace_by_us = lane_now_us(lane) + DRAIN_FOR_REPLACEMENT_US;
+    }
+    lane_replace_when_drained(lane);
+}
+
+/* What is in flight would be sent twice: the channel stays, for now, where that does not end. */
+void lane_replace_when_drained(struct lane *lane)
+{
+    uint16_t count = destinations_count(lane->options.destinations);
+    int64_t now_us = lane_now_us(lane);
+    bool drained = confirm_open(lane->confirm) == 0;
+
+    if (!lane->replace_wanted || (!drained && now_us < lane->replace_by_us))
+        return;
+    lane->replace_wanted = false;
+    stale_tried(&lane->stale, count, now_us);
+    if (!drained || !broker_is_up(lane->broker))
+        return;
+    lane->replacing = true;
+    broker_replace_channel(lane->broker, "all that goes to a destination is refused");
 }

@@ -5,6 +5,7 @@
 
 #include "outbox/relay/lane.h"
 #include "outbox/relay/silence.h"
+#include "outbox/relay/stale.h"
 
 struct lane {
     struct lane_options options;
@@ -12,6 +13,10 @@ struct lane {
     struct confirm *confirm;
     struct envelope envelope;
     struct silence silence;
+    struct stale stale;
+    bool replace_wanted;   /* once nothing is in flight; nothing is sent meanwhile, */
+    int64_t replace_by_us; /* but no longer than this */
+    bool replacing;
     bool fence_wanted;
     bool open;            /* may publish on this connection */
     bool was_up;          /* an on_down that follows is a loss, not another failed attempt */
@@ -48,5 +53,9 @@ void lane_settle_lost(struct lane *lane, const struct confirm_entry *entry);
 /* Whether a destination has so much open, and answers so slowly, that others come first. */
 bool lane_is_crowded(const struct lane *lane, uint16_t number);
 void lane_check_confirms(struct lane *lane);
+/* The broker took a message for it, or refused one. */
+void lane_note_taken(struct lane *lane, uint16_t number);
+void lane_check_refusals(struct lane *lane);
+void lane_replace_when_drained(struct lane *lane); /* the channel, where it is wanted */
 
 #endif

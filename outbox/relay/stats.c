@@ -87,6 +87,8 @@ static const struct {
             "connections lost"),
     STAT_OF(losses_rabbitmq, COUNTER, "connection_losses_total", "server", "rabbitmq",
             "connections lost"),
+    STAT(channels_replaced, COUNTER, "channels_replaced_total",
+         "channels given up because RabbitMQ refused all that went to a destination"),
 };
 
 void stats_create(struct stats *stats, struct metrics *metrics)

@@ -23,7 +23,7 @@ struct stats {
     struct metric *positions, *flush_waits, *flush_nudges, *bounds_dropped;
     struct metric *waiting_for_standbys, *ghosts;
     struct metric *leaves_truncated;
-    struct metric *losses_postgres, *losses_rabbitmq;
+    struct metric *losses_postgres, *losses_rabbitmq, *channels_replaced;
 };
 
 void stats_create(struct stats *stats, struct metrics *metrics);

@@ -90,6 +90,33 @@ class Suspended:
         self._do("resume")
 
 
+class LeaderUnknown:
+    """A quorum queue whose record names, until the end of the block, a leader on a node that is not there: as the record does for a while
+    after that node has died. RabbitMQ 3.10 refuses whatever comes on a channel that first publishes to the queue meanwhile, for as long as
+    the channel lives. (The queue's leader repairs the record with every tick: its next one is far away.)"""
+
+    def __init__(self, place, name):
+        self.place, self.name = place, name
+        evaluate(place, "application:set_env(rabbit, quorum_tick_interval, 3600000).")
+        self.queue = Queue(place, name, arguments={"x-queue-type": "quorum"})
+        evaluate(place, "application:unset_env(rabbit, quorum_tick_interval).")
+
+    def _set(self, node):
+        evaluate(
+            self.place,
+            f'Name = rabbit_misc:r(<<"{vhost(self.place)}">>, queue, <<"{self.name}">>),'
+            " rabbit_misc:execute_mnesia_transaction(fun() -> rabbit_amqqueue:update(Name, fun(Q) ->"
+            f" {{Server, _}} = amqqueue:get_pid(Q), amqqueue:set_pid(Q, {{Server, {node}}}) end) end).",
+        )
+
+    def __enter__(self):
+        self._set("'nobody@localhost'")
+        return self
+
+    def __exit__(self, *_):
+        self._set("node()")
+
+
 def losses(daemon):
     return daemon.metric("sagapost_outbox_connection_losses_total", server="rabbitmq")
 
@@ -222,6 +249,33 @@ def test_a_message_that_closes_the_connection_among_many(place, sandbox, daemons
         publish(place, "order", 301)
         assert arrived(queue, 1) == [301]
         assert daemon.alive()
+
+
+# A channel refuses for ever ----------------------------------------------------------------------------------------------------
+
+
+def test_a_channel_that_knows_no_leader_is_replaced(place, daemons):
+    """Both lanes have it: what is refused is tried again on a connection of its own, which first publishes to the queue meanwhile, too."""
+    stale = LeaderUnknown(place, "stale")
+    other = Queue(place, "other")
+    daemon = daemons("outbox-relay", *PATIENT).wait_ready()
+    publish(place, "other", 0)
+    assert other.numbers(1) == [0]
+    with stale:
+        fill(place, "stale", 200, keys=5)
+        wait_until(lambda: daemon.metric("sagapost_outbox_nacked_total") >= 20, 30, lambda: f"it refuses\n{daemon.log()}")
+        assert place.value("select count(*) from outbox.parked") == 200
+    fill(place, "other", 100)
+    assert arrived(other, 100) == list(range(1, 101))
+    numbers = arrived(stale.queue, 200)
+    for key in range(5):
+        assert [n for n in numbers if n % 5 == key] == [n for n in range(1, 201) if n % 5 == key], key
+    wait_parked(place, {})
+    publish(place, "stale", 201)
+    assert stale.queue.numbers(1) == [201]
+    assert daemon.metric("sagapost_outbox_unknown_total") == 0 and losses(daemon) == 0
+    assert daemon.metric("sagapost_outbox_channels_replaced_total") >= 2
+    assert daemon.metric("sagapost_outbox_confirmed_total") == 302
 
 
 # Nothing is confirmed ----------------------------------------------------------------------------------------------------------

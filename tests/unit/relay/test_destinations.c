@@ -3,6 +3,7 @@
 #include "outbox/relay/destinations.h"
 #include "outbox/relay/refusal.h"
 #include "outbox/relay/silence.h"
+#include "outbox/relay/stale.h"
 #include "outbox/runtime/clock.h"
 #include "tests/unit/relay/relay_test.h"
 
@@ -226,6 +227,64 @@ static void test_silence(void **state)
     free(silence);
 }
 
+#define AT(seconds) ((seconds) * (int64_t)US_PER_S)
+
+/* First soon, then after pauses that grow to a minute; as soon as something is taken all is well.
+ */
+static void test_stale(void **state)
+{
+    struct stale *stale = calloc(1, sizeof(*stale));
+    int64_t now_us = AT(100);
+    int64_t pauses_us[] = {AT(1), AT(2), AT(4), AT(8), AT(16), AT(32), AT(60), AT(60)};
+
+    assert_non_null(stale);
+    for (size_t i = 0; i < sizeof(pauses_us) / sizeof(pauses_us[0]); i++) {
+        assert_int_equal(stale_due(stale, 5, now_us + AT(1000)), DESTINATION_OTHER);
+        stale_refused(stale, 3, now_us);
+        stale_refused(stale, 3, now_us + pauses_us[i] - 1); /* the first one counts */
+        assert_int_equal(stale_due(stale, 5, now_us + pauses_us[i] - 1), DESTINATION_OTHER);
+        now_us += pauses_us[i];
+        assert_int_equal(stale_due(stale, 3, now_us), DESTINATION_OTHER); /* not one of these */
+        assert_int_equal(stale_due(stale, 5, now_us), 3);
+        stale_tried(stale, 5, now_us);
+        stale_begin(stale);
+    }
+    stale_refused(stale, 3, now_us);
+    stale_tried(stale, 5, now_us); /* in vain: the channel is still the same */
+    assert_int_equal(stale_due(stale, 5, now_us + AT(60) - 1), DESTINATION_OTHER);
+    assert_int_equal(stale_due(stale, 5, now_us + AT(60)), 3);
+    assert_true(stale_taken(stale, 3));
+    assert_int_equal(stale_due(stale, 5, now_us + AT(1000)), DESTINATION_OTHER);
+    assert_false(stale_taken(stale, 3)); /* told once */
+    free(stale);
+    (void)state;
+}
+
+/* One channel serves all: what refuses is counted for each, the channel not replaced for each. */
+static void test_stale_many(void **state)
+{
+    struct stale *stale = calloc(1, sizeof(*stale));
+
+    assert_non_null(stale);
+    stale_refused(stale, DESTINATION_OTHER, AT(1)); /* many places share it: others may take */
+    assert_int_equal(stale_due(stale, 5, AT(1000)), DESTINATION_OTHER);
+    stale_refused(stale, 1, AT(1));
+    stale_refused(stale, 2, AT(1) + 1);
+    assert_int_equal(stale_due(stale, 5, AT(2)), 1);
+    stale_tried(stale, 5, AT(2));
+    stale_begin(stale);
+    assert_int_equal(stale->places[1].tries, 1);
+    assert_int_equal(stale->places[2].tries, 1);
+    assert_int_equal(stale->places[4].tries, 0);
+    stale_refused(stale, 4, AT(2)); /* its second is over, and the channel is new */
+    assert_int_equal(stale_due(stale, 5, AT(2) + STALE_INTERVAL_US - 1), DESTINATION_OTHER);
+    assert_int_equal(stale_due(stale, 5, AT(2) + STALE_INTERVAL_US), 4);
+    stale_begin(stale); /* the connection was lost */
+    assert_int_equal(stale_due(stale, 5, AT(1000)), DESTINATION_OTHER);
+    free(stale);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +295,8 @@ int main(void)
         cmocka_unit_test(test_what_the_broker_says),
         cmocka_unit_test(test_what_one_message_is_refused_for),
         cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_stale),
+        cmocka_unit_test(test_stale_many),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
