@@ -186,6 +186,45 @@ begin
 end
 $$;
 
+-- How many temporary tables and the like this session has.
+create function saga.temporary_objects() returns integer
+language plpgsql volatile
+as $$
+begin
+    if pg_my_temp_schema() = 0 then
+        return 0;
+    end if;
+    return (select count(*) from pg_depend d where d.refclassid = 'pg_namespace'::regclass and d.refobjid = pg_my_temp_schema());
+end
+$$;
+
+-- What a handler may leave changed behind it and what would then hold for every command after it: a SET outlasts its function, and a session that is read
+-- only, SERIALIZABLE, or in another encoding carries out nothing any more. So it is compared and put back after each command.
+create function saga.session_settings() returns text[]
+language plpgsql stable
+as $$
+begin
+    return array[current_setting('TimeZone'), current_setting('DateStyle'), current_setting('IntervalStyle'), current_setting('client_encoding'),
+                 current_setting('standard_conforming_strings'), current_setting('default_transaction_isolation'),
+                 current_setting('default_transaction_read_only'), current_setting('session_replication_role'),
+                 current_setting('row_security'), current_setting('synchronous_commit'), current_setting('statement_timeout'),
+                 current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')];
+end
+$$;
+create function saga.restore_settings(wanted text[]) returns void
+language plpgsql volatile
+as $$
+declare
+    ignored text;
+begin
+    select string_agg(set_config(s.name, s.wanted, false), '') into ignored
+    from unnest('{TimeZone,DateStyle,IntervalStyle,client_encoding,standard_conforming_strings,default_transaction_isolation,
+                  default_transaction_read_only,session_replication_role,row_security,synchronous_commit,statement_timeout,lock_timeout,
+                  idle_in_transaction_session_timeout}'::text[], wanted) s (name, wanted) -- in the order above
+    where current_setting(s.name) <> s.wanted;
+end
+$$;
+
 -- A command of a batch, read and looked up.
 create type saga.batch_command as (
     ordinal integer, command jsonb, problem text, who saga.identity,
@@ -249,6 +288,7 @@ declare
     detail  text;
     hint    text;
     context text;
+    role    text := current_setting('role');
 begin
     begin
         ignored := set_config('saga.id', (c.who).saga_id::text, true) || set_config('saga.step', (c.who).step, true)
@@ -258,8 +298,9 @@ begin
             ignored := set_config('search_path', c.search_path, true);
         end if;
         execute c.call into output using input;
-        if c.search_path is not null then
-            ignored := set_config('search_path', 'pg_catalog, pg_temp', true);
+        ignored := set_config('search_path', 'pg_catalog, pg_temp', true); -- also when the handler has one of its own: it may have done SET
+        if current_setting('role') <> role then
+            ignored := set_config('role', role, false);
         end if;
         set constraints all immediate;
         output := coalesce(output, '{}');
@@ -325,7 +366,8 @@ begin
     elsif done.verdict = 'execute' then
         ran := saga.run_handler(c, input);
         done.error := ran.error;
-        if not alone and ran.state in ('57014', '40001', '40P01') then -- the batch is cut in two: these may go away
+        -- The batch is cut in two: these may go away, and an open cursor or a prepared statement of that name may be an earlier command's.
+        if not alone and ran.state in ('57014', '40001', '40P01', '42P03', '42P05') then
             raise exception using errcode = ran.state, message = ran.error;
         end if;
         if ran.state is null or ran.state = 'SG001' then
@@ -355,7 +397,7 @@ $$;
 --   verdict   execute, repeated, fenced, expired, resume, in_doubt (saga.meet), or unreadable
 --   outcome   of the reply that was queued; null: none was (unreadable)
 --   error     what went wrong
--- What a batch of several cannot answer is raised: 57014, 40001, 40P01. The worker cuts it in two; alone, it is answered transient.
+-- What a batch of several cannot answer is raised: 57014, 40001, 40P01, 42P03, 42P05, 55006. The worker cuts it in two; alone, it is answered.
 -- SECURITY INVOKER: handlers run with the rights of who calls this.
 create function saga.execute_batch(commands jsonb[], actions text[] default null)
 returns table (ordinal integer, verdict text, outcome text, error text)
@@ -405,6 +447,8 @@ declare
     horizon   uuid := saga.lock_outcomes();
     alone     boolean := cardinality(commands) = 1;
     deferring text := case when cardinality(commands) > 1 then saga.deferring_statement() end;
+    temporary integer := case when cardinality(commands) > 1 then saga.temporary_objects() end;
+    settings  text[] := saga.session_settings();
     decisions saga.decision[] := '{}';
     to_write  saga.verdict[] := '{}';
     done      saga.decision;
@@ -429,6 +473,15 @@ begin
             end if;
             if deferring is not null then
                 execute deferring;
+            end if;
+            if saga.session_settings() <> settings then
+                perform saga.restore_settings(settings);
+            end if;
+            -- A batch is one transaction: with ON COMMIT DROP the next command would meet the table that this one made and, with IF NOT EXISTS, its
+            -- rows. Where a cursor that was left open is in the way (55006) the batch is cut in two.
+            if temporary < saga.temporary_objects() then
+                discard temp;
+                temporary := 0;
             end if;
         end if;
         decisions := decisions || done;
@@ -468,7 +521,8 @@ grant select, insert, update, delete on saga.handler to sagapost_definer;
 -- saga-worker, executing. Handlers run with its rights, so the functions under execute_batch do too, and it needs the tables itself.
 grant execute on function
     saga.execute_batch(jsonb[], text[]), saga.decide_batch(jsonb[], text[]), saga.write_batch(saga.verdict[]), saga.write_outcomes(saga.verdict[]), saga.read_batch(jsonb[], text[]),
-    saga.execute_one(saga.batch_command, boolean), saga.run_handler(saga.batch_command, jsonb), saga.is_uuid(text), saga.deferring_statement(),
+    saga.execute_one(saga.batch_command, boolean), saga.run_handler(saga.batch_command, jsonb), saga.is_uuid(text), saga.deferring_statement(), saga.temporary_objects(), saga.session_settings(),
+    saga.restore_settings(text[]),
     saga.command_problem(jsonb), saga.identify(jsonb), saga.require_read_committed(), saga.queue_replies(jsonb[]),
     saga.reply_body(jsonb, text, jsonb, jsonb), saga.expired_reply(jsonb), saga.standing_reply(jsonb, saga.outcome),
     saga.record(saga.identity, text, jsonb, jsonb), saga.find_outcome(saga.identity, text), saga.meet(jsonb, saga.identity, text), saga.meet_probe(jsonb, saga.identity, saga.outcome),

@@ -126,6 +126,72 @@ select count(*) as ran from batch(cmd('l1', more => '{"action": "p.locked"}', in
              cmd('l5', more => '{"action": "p.locked"}', input => '{"no": "B"}')) \gset
 select is(string_agg(step, ',' order by n), 'l4,l5,l2,l3,l1', 'a batch runs in the order of its locks, without one first') from shop.done;
 
+-- What commands of a batch must not leave each other --------------------------------------------------------------------------------------
+create function shop.temporary(input jsonb) returns jsonb language plpgsql as $$
+declare
+    open_one cursor for select * from work;
+begin
+    create temporary table if not exists work (n integer) on commit drop;
+    insert into work values ((input ->> 'n')::integer);
+    if input ? 'open' then
+        open open_one;
+        fetch open_one into input;
+    end if;
+    return (select jsonb_agg(n) from work);
+end
+$$;
+create function shop.cursor(input jsonb) returns jsonb language plpgsql as $$
+declare
+    open_one refcursor := 'open_one';
+begin
+    open open_one for select 1;
+    return '{}';
+end
+$$;
+select saga.handle('p.temporary', 'shop.temporary');
+select saga.handle('p.cursor', 'shop.cursor');
+truncate outbox.message;
+call session_open('temp');
+call session_do('temp', 'create temporary table other as select 1 as n');
+call session_do('temp', $$ select count(batch) from batch(cmd('x0'), cmd('x9')) $$);
+select is(session_get('temp', 'select n::text from other'), '1', 'what nobody''s command made stays');
+select is(session_get('temp', $$ select string_agg(batch, ', ') from batch(cmd('x1', more => '{"action": "p.temporary"}', input => '{"n": 1}'), cmd('x2', more => '{"action": "p.temporary"}', input => '{"n": 2}'),
+                                                                           cmd('x3', more => '{"action": "p.temporary"}', input => '{"n": 3}')) $$),
+          '1 execute ok, 2 execute ok, 3 execute ok', 'a temporary table in a handler');
+select is(string_agg(output::text, ', ' order by step), '[1], [2], [3]', 'is its own') from saga.outcome where step in ('x1', 'x2', 'x3');
+select throws_ok($$ call session_do('temp', $s$ select count(batch) from batch(cmd('x6', more => '{"action": "p.temporary"}', input => '{"n": 6, "open": true}'), cmd('x7')) $s$) $$, '55006', null,
+                 'an open cursor on it has the batch cut');
+select is(session_get('temp', $$ select batch from batch(cmd('x6', more => '{"action": "p.temporary"}', input => '{"n": 6, "open": true}')) $$), '1 execute ok', 'alone it is in nobody''s way');
+select is(raised($$ select batch(cmd('x4', more => '{"action": "p.cursor"}'), cmd('x5', more => '{"action": "p.cursor"}')) $$), '42P03 cursor "open_one" already in use',
+          'a cursor that is left open has the batch cut');
+select results_eq($$ select batch(cmd('x4', more => '{"action": "p.cursor"}')) $$, $$ values ('1 execute ok') $$, 'nor that one');
+truncate outbox.message;
+
+create function shop.changes(input jsonb) returns jsonb language plpgsql as $$
+begin
+    if input ? 'set' then
+        set timezone = 'Asia/Tokyo';
+        set local datestyle = 'German';
+        set client_encoding = 'LATIN1';
+        set default_transaction_isolation = 'serializable';
+        set default_transaction_read_only = on;
+        set session_replication_role = 'replica';
+        set local statement_timeout = '7 s';
+        set role sagapost_reader;
+    end if;
+    return array_to_json(array[current_setting('timezone'), current_setting('datestyle'), current_setting('statement_timeout'), current_setting('role')])::jsonb;
+end
+$$;
+select saga.handle('p.changes', 'shop.changes');
+call session_do('temp', $$ select count(batch) from batch(cmd('y1', more => '{"action": "p.changes"}'), cmd('y2', more => '{"action": "p.changes"}', input => '{"set": true}')) $$);
+call session_do('temp', $$ select batch from batch(cmd('y3', more => '{"action": "p.changes"}')) $$);
+select is(session_get('temp', $$ select concat_ws(' ', current_setting('default_transaction_isolation'), current_setting('default_transaction_read_only'),
+                                                  current_setting('session_replication_role'), current_setting('client_encoding')) $$),
+          'read committed off origin UTF8', 'what a handler sets is put back');
+select is(count(distinct output), 1::bigint, 'and no other command sees it') from saga.outcome where step in ('y1', 'y3');
+select isnt(output, (select output from saga.outcome where step = 'y1'), 'though it held for itself') from saga.outcome where step = 'y2';
+truncate outbox.message;
+
 -- Constraints that are deferred -----------------------------------------------------------------------------------------------------------
 create table shop.parent (id integer primary key);
 create table shop.child (id integer references shop.parent deferrable initially deferred);
