@@ -61,6 +61,19 @@ begin
 end
 $$;
 
+-- Why data must not go into a saga, or null. As text it may be much longer than jsonb holds it: 1e130000 is 130,001 digits. Deeper data would go to the
+-- dead-letter queue at a worker (body-depth-max), and its step would be in doubt for ever; templates and child sagas add levels of their own.
+create function saga.data_problem(data jsonb) returns text
+language plpgsql immutable strict
+as $$
+declare
+    bytes integer := greatest(pg_catalog.pg_column_size(data), pg_catalog.octet_length(data::text));
+begin
+    return case when bytes > 262144 then pg_catalog.format('has %s bytes, allowed are 262144', bytes)
+                when pg_catalog.jsonb_path_exists(data, 'strict $.**{50}') then 'has more than 50 levels' end;
+end
+$$;
+
 -- Queues replies for the relay. Each is a reply's body; what the message's properties repeat is taken from it.
 create function saga.queue_replies(replies jsonb[]) returns integer
 language plpgsql volatile set plan_cache_mode = force_generic_plan
@@ -366,8 +379,8 @@ begin
        and not (outcome = 'not_executed' and who.operation = 'probe') then
         raise exception 'saga.reply: outcome "%" is none of ok, failed, transient (or, to a probe, not_executed)', outcome
             using errcode = 'SG205';
-    elsif pg_column_size(output) > 262144 then
-        raise exception 'saga.reply: the output has % bytes, allowed are 262144', pg_column_size(output) using errcode = 'SG207';
+    elsif saga.data_problem(output) is not null then
+        raise exception 'saga.reply: the output %', saga.data_problem(output) using errcode = 'SG207';
     end if;
     settled := saga.settle(command, who, outcome, coalesce(output, '{}'), case when outcome <> 'ok' then saga.failure(output, outcome) end,
                            saga.lock_outcomes());

@@ -304,8 +304,9 @@ begin
         end if;
         set constraints all immediate;
         output := coalesce(output, '{}');
-        if pg_column_size(output) > 262144 then
-            raise exception 'the output has % bytes, allowed are 262144', pg_column_size(output) using errcode = 'SG207';
+        error := saga.data_problem(output);
+        if error is not null then
+            raise exception 'the output %', error using errcode = 'SG207';
         end if;
     exception when query_canceled or assert_failure or others then
         get stacked diagnostics state = returned_sqlstate, error = message_text, detail = pg_exception_detail, hint = pg_exception_hint,
@@ -320,14 +321,18 @@ $$;
 create function saga.handler_failure(state text, message text, detail text, hint text, context text) returns jsonb
 language plpgsql immutable
 as $$
+declare
+    said    jsonb := case when state = 'SG001' then saga.read_json(detail) end;
+    problem text := saga.data_problem(said);
 begin
-    if state = 'SG001' and jsonb_typeof(saga.read_json(detail)) = 'object' then
-        return saga.failure(saga.read_json(detail), 'failed');
-    elsif state = 'SG001' then
-        return jsonb_build_object('code', 'failed', 'message', message, 'details', '{}'::jsonb);
+    if jsonb_typeof(said) = 'object' and problem is null then
+        return saga.failure(said, 'failed');
+    elsif state = 'SG001' then -- by hand, or it said too much for a message
+        return jsonb_build_object('code', left(coalesce(case when jsonb_typeof(said) = 'object' then said ->> 'code' end, 'failed'), 255),
+                                  'message', left(message, 4000), 'details', case when problem is null then '{}' else jsonb_build_object('omitted', problem) end);
     end if;
-    return jsonb_build_object('code', state, 'message', message, 'details', jsonb_strip_nulls(jsonb_build_object(
-        'detail', nullif(detail, ''), 'hint', nullif(hint, ''), 'context', nullif(left(context, 1000), ''))));
+    return jsonb_build_object('code', state, 'message', left(message, 4000), 'details', jsonb_strip_nulls(jsonb_build_object(
+        'detail', nullif(left(detail, 4000), ''), 'hint', nullif(left(hint, 4000), ''), 'context', nullif(left(context, 1000), ''))));
 end
 $$;
 
@@ -528,7 +533,7 @@ grant execute on function
     saga.record(saga.identity, text, jsonb, jsonb), saga.find_outcome(saga.identity, text), saga.meet(jsonb, saga.identity, text), saga.meet_probe(jsonb, saga.identity, saga.outcome),
     saga.meet_undo(jsonb, saga.identity, saga.outcome), saga.fence_action(saga.identity), saga.is_final(saga.outcome, integer),
     saga.undo_input(jsonb, jsonb), saga.lock_outcomes(), saga.maintain_outcomes(interval, integer), saga.classify(text),
-    saga.handler_failure(text, text, text, text, text), saga.failure(jsonb, text), saga.read_json(text)
+    saga.handler_failure(text, text, text, text, text), saga.failure(jsonb, text), saga.read_json(text), saga.data_problem(jsonb)
     to sagapost_worker;
 grant select, insert, update on saga.outcome to sagapost_worker;
 grant select on saga.outcome_horizon, saga.handler to sagapost_worker;

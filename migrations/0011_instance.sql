@@ -107,8 +107,8 @@ begin
     if jsonb_typeof(start.input) is distinct from 'object' then
         raise exception 'saga.start: the input of "%" is no JSON object', start.definition using errcode = 'SG323';
     end if;
-    if pg_column_size(start.input) > 262144 then
-        raise exception 'saga.start: the input of "%" has % bytes, allowed are 262144', start.definition, pg_column_size(start.input)
+    if saga.data_problem(start.input) is not null then
+        raise exception 'saga.start: the input of "%" %', start.definition, saga.data_problem(start.input)
             using errcode = 'SG323', hint = 'Keep what is large in a table and put its key into the input.';
     end if;
     select d.id into plan_id from saga.definition d where d.name = start.definition and d.current;

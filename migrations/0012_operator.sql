@@ -146,8 +146,8 @@ begin
     perform saga.require_step(name);
     if octet_length(signal_id) > 255 then
         raise exception 'the signal''s id has % bytes, allowed are 255', octet_length(signal_id) using errcode = 'SG403';
-    elsif pg_column_size(payload) > 262144 then
-        raise exception 'the signal''s payload has % bytes, allowed are 262144', pg_column_size(payload) using errcode = 'SG403';
+    elsif saga.data_problem(payload) is not null then
+        raise exception 'the signal''s payload %', saga.data_problem(payload) using errcode = 'SG403';
     elsif exists (select from saga.intent i where i.saga_id = signal.saga and i.verb = 'signal' and i.argument ->> 'signal_id' = signal.signal_id) then
         return 'repeated';
     end if;

@@ -89,6 +89,22 @@ select results_eq($$ select batch(cmd('h', input => '{"cancel": true}')) $$, $$ 
 reset statement_timeout;
 select results_eq($$ select batch(cmd('h', input => jsonb_build_object('return', (select string_agg(md5(g::text), '') from generate_series(1, 9000) g)))) $$,
                   $$ values ('1 execute error the output has 288012 bytes, allowed are 262144') $$, 'an output has a size');
+select results_eq(format('select batch(cmd(%L, input => jsonb_build_object(''return'', %L::jsonb)))', 'h', output), format('values (%L)', '1 execute error the output ' || problem), 'also as text, and a depth: ' || problem)
+from (values ((select jsonb_agg(1e99999::numeric) from generate_series(1, 4)), 'has 400008 bytes, allowed are 262144'),
+             ((repeat('[', 51) || repeat(']', 51))::jsonb, 'has more than 50 levels')) bad (output, problem);
+select results_eq($$ select batch(cmd('deep', more => '{"action": "p.h"}', input => jsonb_build_object('return', (repeat('[', 50) || repeat(']', 50))::jsonb))) $$, $$ values ('1 execute ok') $$, 'so deep');
+create function shop.verbose(input jsonb) returns jsonb language plpgsql as $$
+begin
+    if input ? 'fail' then
+        perform saga.fail('no', 'a no', jsonb_build_object('all', repeat('x', 300000)));
+    end if;
+    raise exception using message = repeat('x', 300000), detail = repeat('y', 300000), hint = repeat('z', 300000);
+end
+$$;
+select saga.handle('p.verbose', 'shop.verbose');
+select count(batch) from batch(cmd('v1', more => '{"action": "p.verbose"}'), cmd('v2', more => '{"action": "p.verbose"}', input => '{"fail": true}'));
+select is(max(octet_length(payload::text)) < 20000, true, 'who says much is cut short, so that the reply arrives') from outbox.message where payload -> 'saga' ->> 'step' in ('v1', 'v2');
+select is(error, '{"code": "no", "message": "a no", "details": {"omitted": "has 300071 bytes, allowed are 262144"}}', 'a business no keeps its code and message') from saga.outcome where step = 'v2';
 truncate outbox.message;
 
 -- Undo, probe, repetition within one batch ----------------------------------------------------------------------------------------------

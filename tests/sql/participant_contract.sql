@@ -102,6 +102,7 @@ select throws_ok($$ select session_get('one', 'commit') $$, 'SG203', null, 'is n
 call session_do('one', 'rollback');
 select is(outcome_of('forgotten'), null, 'and leaves nothing');
 select throws_ok($$ select take(cmd('x'), 'ok', to_jsonb((select string_agg(md5(g::text), '') from generate_series(1, 9000) g))) $$, 'SG207', null, 'an output has a size');
+select throws_ok($$ select take(cmd('x'), 'ok', (repeat('[', 51) || repeat(']', 51))::jsonb) $$, 'SG207', 'saga.reply: the output has more than 50 levels', 'and a depth');
 
 -- Undo --------------------------------------------------------------------------------------------------------------------------------
 begin;

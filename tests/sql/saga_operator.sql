@@ -38,6 +38,7 @@ select is(saga.abandon(:'id'), 'recorded', 'abandon');
 select is(saga.signal(:'id', 'approval', '{"by": "ann"}', 'sig-1'), 'recorded', 'signal');
 select is(saga.signal(:'id', 'approval', '{"by": "bob"}', 'sig-1'), 'repeated', 'the same signal again');
 select throws_ok(format('select saga.signal(%L, %L, to_jsonb(repeat(%L, 262144)))', :'id', 'approval', 'x'), 'SG403', null, 'a payload has a size');
+select throws_ok(format('select saga.signal(%L, %L, %L)', :'id', 'approval', repeat('[', 51) || repeat(']', 51)), 'SG403', 'the signal''s payload has more than 50 levels', 'and a depth');
 select is(saga.signal(:'id', 'approval'), 'recorded', 'without an id');
 select is(saga.signal(:'id', 'approval'), 'recorded', 'each is one');
 select results_eq('select verb, step, argument, reason, expected_revision, actor = session_user, applied_at is null and answer is null from saga.intent order by id',

@@ -51,6 +51,8 @@ select throws_ok($$ select saga.start('nobody', '{}') $$, 'SG320', 'saga.start: 
 select throws_ok(format('select saga.start(%L, %L)', 'order', bad), 'SG323', 'saga.start: the input of "order" is no JSON object', 'an input is an object: ' || coalesce(bad, 'null'))
 from unnest(array['5', '[]', 'null', '"x"', null]) bad;
 select throws_ok($$ select saga.start('order', jsonb_build_object('sku', (select string_agg(md5(g::text), '') from generate_series(1, 9000) g))) $$, 'SG323', null, 'an input has a size');
+select throws_ok(format('select saga.start(%L, %L)', 'order', input), 'SG323', null, 'as text too, and a depth')
+from unnest(array['{"sku": [1e99999, 1e99999, 1e99999]}', '{"sku": ' || repeat('[', 50) || repeat(']', 50) || '}']) input;
 select throws_ok($$ select saga.start('order', '{"total": 1}', 'ORD-2') $$, 'SG322', 'saga.start: input of step "reserve": the path $.input.sku finds nothing', 'a path that finds nothing');
 select is_empty($$ select from saga.key where key = 'ORD-2' $$, 'leaves nothing');
 
