@@ -1,6 +1,7 @@
 #include "outbox/runtime/daemon.h"
 
 #include "outbox/runtime/log.h"
+#include "outbox/runtime/streams.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -284,6 +285,8 @@ int daemon_main(const struct daemon_program *program, int argc, char **argv)
 {
     struct daemon daemon = {.program = program, .context.program = program->name};
 
+    if (streams_occupy() < 0)
+        return EXIT_MAY_RESTART;
     if (load_settings(&daemon, argc, argv)) {
         configure_log(daemon.context.config);
         /* A connection that is gone is an error of write(2), not the end of the process. */

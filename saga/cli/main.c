@@ -2,7 +2,9 @@
  * status. */
 #include "outbox/relay/settings.h"
 #include "outbox/runtime/daemon.h"
+#include "outbox/runtime/streams.h"
 #include "saga/cli/cli.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -274,12 +276,26 @@ static enum cli_exit command_run(struct cli *cli, const char *const *words, int 
     return CLI_USAGE;
 }
 
+/* A disk that is full must not leave a script with half a list and the status 0. */
+static bool is_printed(void)
+{
+    errno = 0;
+    bool is_lost = ferror(stdout) != 0;
+    if (fflush(stdout) == 0 && !is_lost)
+        return true;
+    fprintf(stderr, "sagapost: not all of the output could be written%s%s\n", errno ? ": " : "",
+            errno ? strerror(errno) : "");
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static const struct setting *const tables[] = {cli_settings, connection_settings, NULL};
     struct cli cli = {.out = stdout};
     struct error error = {0};
     enum cli_exit status = CLI_USAGE;
+    if (streams_occupy() < 0)
+        return CLI_FAILED;
     if (config_create(&cli.config, tables, &error) == 0 &&
         config_load(cli.config, argc, argv, environ, &error) == 0) {
         const char *const *words;
@@ -299,6 +315,8 @@ int main(int argc, char **argv)
     }
     if (status != CLI_DONE)
         fprintf(stderr, "sagapost: %s\n", error.message);
+    if (!is_printed() && status == CLI_DONE)
+        status = CLI_FAILED;
     pg_client_close(cli.pg);
     config_destroy(cli.config);
     return (int)status;

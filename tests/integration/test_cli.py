@@ -144,6 +144,17 @@ def test_exit_statuses(place, arguments, status, names):
     assert names in place.sagapost(*arguments, expect=status)
 
 
+@pytest.mark.parametrize("target", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("words", ["status", "saga list --json", "--help"])
+def test_output_that_is_lost(place, words, target):
+    """A script must not take half a list for the whole of it."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" {words} {target}', PROGRAMS["sagapost"]], env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, check=False,
+    )
+    assert done.returncode == 1 and "not all of the output could be written" in done.stderr
+
+
 def test_postgres_away(place):
     place.conninfo = place.conninfo.replace(f"port={place.sandbox.pg_port}", "port=1")
     assert "port" in place.sagapost("status", expect=1)
