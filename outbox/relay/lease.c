@@ -93,15 +93,21 @@ static bool answered(struct lease *lease, const struct error *failure)
     return !failure;
 }
 
+/* Where the connection is gone, we will be stopped. */
+static void not_sent(struct lease *lease, const struct error *error)
+{
+    if (error->code != ERROR_STATE && error->retry != RETRY_RECONNECT)
+        fail(lease, error);
+}
+
 static void send(struct lease *lease, const struct pg_statement *statement, pg_callback *callback)
 {
     struct error error = {0};
 
-    if ((pg_session_send(lease->options.session, statement, &lease->params, callback, lease,
-                         &error) < 0 ||
-         pg_session_sync(lease->options.session, NULL, NULL, &error) < 0) &&
-        error.code != ERROR_STATE && error.retry != RETRY_RECONNECT)
-        fail(lease, &error);
+    if (pg_session_send(lease->options.session, statement, &lease->params, callback, lease,
+                        &error) < 0 ||
+        pg_session_sync(lease->options.session, NULL, NULL, &error) < 0)
+        not_sent(lease, &error);
 }
 
 static void begin_params(struct lease *lease)
@@ -329,8 +335,9 @@ void lease_start(struct lease *lease)
     send(lease, &sql_relay_planner, on_step);
     (void)snprintf(listen, sizeof(listen), "listen sagapost_outbox_%d", lease->options.share);
     if (pg_session_send_text(lease->options.session, listen, on_step, lease, &error) < 0)
-        return; /* the connection is gone again */
-    send(lease, &sql_relay_hello, on_hello);
+        not_sent(lease, &error);
+    else
+        send(lease, &sql_relay_hello, on_hello);
 }
 
 void lease_stop(struct lease *lease)

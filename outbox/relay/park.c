@@ -154,8 +154,9 @@ static void on_started(void *data, struct pg_result *result, const struct error 
     struct park *park = data;
 
     (void)result;
-    if (failure || park->state != PARK_STARTING)
-        return; /* the statement that failed has said so */
+    /* A statement that failed has said so; here it is the commit, which nobody else hears of. */
+    if (!park_answered(park, failure) || park->state != PARK_STARTING)
+        return;
     park->state = PARK_IDLE;
     park->intents_wanted = true;
     park->options.on_loaded(park->options.data);

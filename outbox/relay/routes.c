@@ -42,11 +42,15 @@ int routes_load(struct routes *routes, struct pg_result *table, struct error *er
 
     while (size < (uint64_t)rows * 2)
         size *= 2;
-    places = rows <= ROUTES_MAX ? calloc(size, sizeof(*places)) : NULL;
-    if (!places) {
+    if (rows > ROUTES_MAX) {
         pg_result_free(table);
         return error_set(error, ERROR_LIMIT, RETRY_LATER,
                          "outbox.route has %d rows, at most %d are read", rows, ROUTES_MAX);
+    }
+    places = calloc(size, sizeof(*places));
+    if (!places) {
+        pg_result_free(table);
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "the %d rows of outbox.route", rows);
     }
     for (int i = 0; i < rows; i++) {
         size_t bytes;

@@ -425,6 +425,7 @@ int source_create(struct source **ret_source, const struct source_options *optio
                   struct error *error)
 {
     struct source *source = calloc(1, sizeof(*source));
+    int failed;
 
     if (!source)
         return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "a source");
@@ -432,10 +433,11 @@ int source_create(struct source **ret_source, const struct source_options *optio
     source->fresh.source = source->late.source = source;
     buffer_init(&source->late_xids, LATE_TEXT_BYTES_MAX);
     pg_params_init(&source->params);
-    if (loop_timer_create(options->loop, source_on_flush_timer, source, &source->flush_timer,
-                          error) < 0) {
+    failed = loop_timer_create(options->loop, source_on_flush_timer, source, &source->flush_timer,
+                               error);
+    if (failed < 0) {
         source_destroy(source);
-        return ERROR_SYSTEM;
+        return failed;
     }
     *ret_source = source;
     return 0;

@@ -108,11 +108,18 @@ void fake_answer(const char *name, struct pg_result *result)
 
 void fake_refuse(const char *name, enum error_retry retry, const char *sqlstate)
 {
-    struct error failure = {0};
+    struct error failure = {0}, aborted = {0};
+    bool ended = false;
+
     expect(name);
     error_set(&failure, ERROR_POSTGRES, retry, "the server says no to %s", name);
     snprintf(failure.sqlstate, sizeof(failure.sqlstate), "%s", sqlstate);
+    error_set(&aborted, ERROR_STATE, retry, "pipeline_aborted: %s", failure.message);
     give(NULL, &failure);
+    while (!ended && fake.first < fake.count) {
+        ended = strcmp(fake.requests[fake.first].name, "sync") == 0;
+        give(NULL, ended ? &failure : &aborted);
+    }
 }
 
 void fake_loses_connection(void)
@@ -127,11 +134,23 @@ void fake_loses_connection(void)
 void fake_session_up(bool up)
 {
     fake.up = up;
+    fake.reconnect[0] = 0;
+}
+
+bool fake_session_is_up(void)
+{
+    return fake.up;
+}
+
+bool fake_session_send_failed(void)
+{
+    return fake.fails_in == 0 && fake.failure.code < 0;
 }
 
 void fake_session_send_fails(int nth, enum error_code code, enum error_retry retry)
 {
     fake.fails_in = nth;
+    error_clear(&fake.failure);
     if (nth > 0)
         error_set(&fake.failure, code, retry, "it cannot be sent");
 }
@@ -227,6 +246,7 @@ static int take(const char *name, const struct pg_params *params, pg_callback *c
 {
     if (fake.fails_in > 0 && --fake.fails_in == 0) {
         *error = fake.failure;
+        fake.up = fake.up && error->retry != RETRY_RECONNECT;
         return error->code;
     }
     if (!fake.up)
@@ -306,6 +326,18 @@ INSTEAD(void, pg_session_reconnect, (struct pg_session * session, const char *wh
     assert_ptr_equal(session, fake_session());
     snprintf(fake.reconnect, sizeof(fake.reconnect), "%s", why);
     fake.up = false;
+}
+
+INSTEAD(unsigned, pg_session_attempts, (const struct pg_session *session))
+{
+    assert_ptr_equal(session, fake_session());
+    return fake.up ? 0 : 1;
+}
+
+INSTEAD(int, pg_session_backend_pid, (const struct pg_session *session))
+{
+    assert_ptr_equal(session, fake_session());
+    return 4711;
 }
 
 INSTEAD(bool, pg_session_is_up, (const struct pg_session *session))

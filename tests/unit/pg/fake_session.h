@@ -28,15 +28,19 @@ const char *fake_asked(void);
 /* Its parameter $1, $2, ...: as text whatever its type, "null" for NULL, {a,b} for an array. */
 const char *fake_param(int number);
 
-/* Answer the oldest request, which must be `name`. `result` is freed. */
+/* Answer the oldest request, which must be `name`. `result` is freed; NULL for a sync. A refusal
+ * ends its group: what follows up to the sync gets ERROR_STATE, the sync the refusal. */
 void fake_answer(const char *name, struct pg_result *result);
 void fake_refuse(const char *name, enum error_retry retry, const char *sqlstate);
 /* All that is open fails: RETRY_RECONNECT. The session is down until fake_session_up. */
 void fake_loses_connection(void);
 void fake_session_up(bool up);
-/* The nth send from now on (1: the next) fails at once with this class; 0: none does. */
+/* The nth send from now on (1: the next; syncs count) fails at once with this class; 0: none does.
+ * With RETRY_RECONNECT the session is down from there on. */
 void fake_session_send_fails(int nth, enum error_code code, enum error_retry retry);
-/* Why the code asked for a new connection the last time; NULL: it did not. */
+bool fake_session_send_failed(void); /* it has come to that */
+bool fake_session_is_up(void);
+/* Why the code asked for a new connection; NULL: it did not since the session was up. */
 const char *fake_reconnect_asked(void);
 
 /* What pg_session_create got last; `creations_fail`: ERROR_NO_MEMORY. */

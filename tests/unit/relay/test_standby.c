@@ -96,6 +96,7 @@ static void test_a_lost_connection_is_waited_for(void **state)
     fake_session_send_fails(1, ERROR_STATE, RETRY_RECONNECT);
     parts_advance(LOOK_US);
     assert_string_equal(fake_asked(), "");
+    fake_session_up(true);
     parts_advance(LOOK_US);
     assert_string_equal(fake_asked(), "relay_standby");
     assert_string_equal(parts_logged(), ""); /* the first connection, to the same server, says so */
