@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from harness.sandbox import Place, Sandbox  # noqa: E402
 
 from backlog import bench_backlog  # noqa: E402
+from bad import bench_bad  # noqa: E402
 from drain import bench_drain  # noqa: E402
 from figures import Report  # noqa: E402
 from held import bench_held  # noqa: E402
@@ -32,6 +33,7 @@ PARTS = {
     "takeover": bench_takeover,
     "backlog": bench_backlog,
     "held": bench_held,
+    "bad": bench_bad,
     "writers": bench_writers,
     "steps": bench_steps,
     "costs": bench_costs,
@@ -39,7 +41,7 @@ PARTS = {
     "history": bench_history,
     "workers": bench_workers,
 }
-GROUPS = {"relay": ("drain", "latency", "idle", "takeover", "backlog", "held"), "saga": ("steps", "costs", "timers", "history", "workers")}
+GROUPS = {"relay": ("drain", "latency", "idle", "takeover", "backlog", "held", "bad"), "saga": ("steps", "costs", "timers", "history", "workers")}
 
 # Loaded, and idle until a database of the bench turns it on.
 POSTGRESQL_CONF = """
