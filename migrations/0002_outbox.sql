@@ -270,6 +270,7 @@ create table outbox.share_change (
     only_row boolean primary key default true check (only_row),
     wanted   integer,     -- so many there shall be
     barrier  pg_snapshot, -- every relay is to settle all that this sees, and nothing else
+    moved_id bigint,      -- there are so many, and parked messages up to this id are where they belong; null: not so far
     asked_by text,
     asked_at timestamptz
 );

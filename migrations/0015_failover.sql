@@ -52,6 +52,9 @@ begin
         raise exception 'outbox.rebase: its transaction has an id before its snapshot';
     end if;
 
+    while (select moved_id is not null from outbox.share_change) loop -- what has begun is brought to its end
+        perform outbox.move_parked();
+    end loop;
     update outbox.share_change set wanted = null, barrier = null;
     if same_xids then
         for pos in select * from outbox.position loop

@@ -10,8 +10,11 @@
 --    the midst of a window and of a backlog: go to 4.
 -- 3. Otherwise keys of shares that stand at different places would come together. A snapshot is taken, the barrier: a real one, taken while
 --    nobody reads, so that no position is past it. Each relay settles what the barrier sees, and is at rest again.
--- 4. All at rest, and where they must be: in one transaction the positions are those of the new shares, parked messages belong to them, and every
---    epoch rises, so that a relay that knows nothing of it can persist nothing.
+-- 4. All at rest, and where they must be: in one transaction the positions are those of the new shares, and every epoch rises, so that a relay that
+--    knows nothing of it can persist nothing. From here on there are so many, and the change can no longer be taken back.
+-- 5. Parked messages become those of the new shares: some thousands in the same transaction, and with it the change is over. Where there are more, the
+--    others follow, so many at a time, and until all have all stay at rest: a statement that is longer than lease-term would cost its relay the
+--    share, a standby would end it, and the next one would begin anew.
 --
 -- What makes it right: only the owner of a share marks it at rest, under its epoch and after RabbitMQ has let nobody else publish for it (outbox/relay/fence.h); and it
 -- sends nothing more before it has asked again. Every question and every step holds the row of outbox.share_change, so that a relay cannot begin to
@@ -33,7 +36,10 @@ begin
     select max(p.shares), bool_and(p.at_rest), bool_and(p.t2 is null and p.t1::text = change.barrier::text), max(p.epoch) + 1
       into before, resting, arrived, next_epoch
       from outbox.position as p;
-    if change.wanted is null or not resting then
+    if change.moved_id is not null then
+        perform outbox.move_parked();
+        return;
+    elsif change.wanted is null or not resting then
         return;
     end if;
     if change.wanted % before <> 0 then
@@ -53,12 +59,39 @@ begin
       from generate_series(before, change.wanted - 1) as added
       join outbox.position as p on p.share = added % before;
     update outbox.position
-       set epoch = next_epoch, shares = change.wanted, at_rest = false, updated_at = clock_timestamp();
+       set epoch = next_epoch, shares = change.wanted, at_rest = true, updated_at = clock_timestamp();
+    update outbox.share_change set barrier = null, moved_id = 0;
+    perform outbox.move_parked();
+    perform outbox.tell_relays(greatest(before, change.wanted));
+end
+$$;
+
+-- The next parked messages go to their shares; after the last ones the shares go on. Nobody else writes to outbox.parked meanwhile, and no relay
+-- looks there for messages whose turn it is (the head of a key may be at its new share and what waits behind it not yet). The caller holds the row
+-- of outbox.share_change.
+create function outbox.move_parked() returns void
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+    messages_most constant integer := 5000; -- a tenth of a second, or a second on a busy server
+    change  outbox.share_change;
+    looked  integer;
+    last    bigint;
+begin
+    select * into change from outbox.share_change;
+    select count(*), max(id) into looked, last
+      from (select p.id from outbox.parked as p where p.id > change.moved_id order by p.id limit messages_most) as piece;
     update outbox.parked as p
        set share = outbox.share_of(p.key, p.id, change.wanted)
-     where p.share <> outbox.share_of(p.key, p.id, change.wanted);
-    update outbox.share_change set wanted = null, barrier = null;
-    perform outbox.tell_relays(greatest(before, change.wanted));
+     where p.id > change.moved_id and p.id <= last and p.share <> outbox.share_of(p.key, p.id, change.wanted);
+    if looked = messages_most then
+        update outbox.share_change set moved_id = last;
+        perform pg_notify('sagapost_outbox_0', 'shares'); -- for the next ones; the other relays ask now and then
+        return;
+    end if;
+    update outbox.position set at_rest = false;
+    update outbox.share_change set wanted = null, barrier = null, moved_id = null;
+    perform outbox.tell_relays(change.wanted);
 end
 $$;
 
@@ -151,7 +184,7 @@ end
 $$;
 
 -- Asks for so many shares; the relays do it (see above), and `sagapost outbox shares N` shows how far they are. With as many as there are, it takes back a
--- change that is under way. For the owner of the schema.
+-- change that is under way; from step 4 on it helps to bring it to its end, and no other number can be asked for. For the owner of the schema.
 -- Gives asked | taken_back | nothing (there are so many, and no other number is wanted) | changed (at once: all relays were at rest already).
 -- Writers try the lock of a share before it can have a sleeping relay; one of a share that is gone does no harm, and outbox.trim_wake_up ends it.
 create function outbox.change_shares(wanted integer) returns text
@@ -175,6 +208,15 @@ begin
                       is distinct from ((select c.system_identifier from pg_control_system() as c), (select oid from pg_database where datname = current_database()))) then
         raise exception using errcode = 'SG131', message = 'the position is of another server or database',
                               hint = 'After dump and restore run sagapost outbox rebase first, after pg_upgrade sagapost outbox rebase --same-xids.';
+    end if;
+    if change.moved_id is not null then
+        if wanted <> before then
+            raise exception using errcode = 'SG132', message = format('the change to %s shares is being completed', before),
+                                  detail = 'Parked messages are still being moved to their new shares.',
+                                  hint = format('sagapost outbox shares %s waits for it; then ask again.', before);
+        end if;
+        perform outbox.share_step();
+        return case when (select c.wanted is null from outbox.share_change as c) then 'changed' else 'asked' end;
     end if;
     perform outbox.wake_shares(greatest(before, wanted));
     if wanted = before then
@@ -207,6 +249,6 @@ begin
 end
 $$;
 
-revoke all on function outbox.share_step(), outbox.tell_relays(integer), outbox.share_turn(integer, bigint, boolean),
+revoke all on function outbox.share_step(), outbox.move_parked(), outbox.tell_relays(integer), outbox.share_turn(integer, bigint, boolean),
                        outbox.share_leave(integer, bigint), outbox.share_lock(), outbox.wake_shares(integer), outbox.change_shares(integer), outbox.trim_wake_up() from public;
 grant execute on function outbox.share_turn(integer, bigint, boolean), outbox.share_leave(integer, bigint) to sagapost_relay;

@@ -6,6 +6,7 @@
  * memory is forgotten. Whatever follows, it begins as after a takeover: from the persisted
  * position. */
 #include "outbox/relay/relay_private.h"
+#include "outbox/runtime/failpoint.h"
 #include "outbox/runtime/log.h"
 
 /* Other shares' rows move the position of a share that has none itself: a new owner must not read
@@ -21,6 +22,7 @@ static void go_on(struct relay *relay, const char *why)
 
 void relay_pause(struct relay *relay)
 {
+    FAILPOINT("share-pauses");
     log_info("the number of shares changes: coming to rest",
              LOG_INT("share", relay->options.settings.share),
              LOG_INT("in_flight", lane_in_flight(relay->lane)));
@@ -54,6 +56,7 @@ void relay_on_turn(void *data, const struct sharing_turn *turn)
 {
     struct relay *relay = data;
 
+    FAILPOINT("share-answered"); /* what the database did with the question is committed */
     if (turn->verdict == SHARING_LOST) {
         if (relay->state != RELAY_DRAINING || relay->pausing)
             go_on(relay, "the share is of another number of shares, or another relay's");
@@ -101,7 +104,9 @@ bool relay_has_paused(struct relay *relay)
     if (relay->asked_rest || relay->position_wanted || !lane_is_open(relay->lane))
         return false;
     relay->asked_rest = true;
+    FAILPOINT("share-paused");
     sharing_ask(relay->sharing, true);
+    FAILPOINT("share-asked");
     return true;
 }
 

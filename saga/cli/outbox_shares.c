@@ -3,6 +3,7 @@
  * The relays change it (migrations/0018_shares.sql); this asks for it, and watches. So it may be
  * interrupted at any moment, and run again. */
 #include "outbox/runtime/buffer.h"
+#include "outbox/runtime/failpoint.h"
 #include "saga/cli/cli.h"
 #include "saga/cli/output.h"
 #include "saga/cli/sql.h"
@@ -25,7 +26,7 @@ enum shares_column {
     SHARES_OLDEST,
     SHARES_STATE
 };
-enum wanted_column { WANTED_SHARES, WANTED_WANTED, WANTED_BY, WANTED_AT };
+enum wanted_column { WANTED_SHARES, WANTED_WANTED, WANTED_BY, WANTED_AT, WANTED_MOVING };
 
 static enum cli_exit read_shares(struct cli *cli, struct pg_result **ret_shares,
                                  struct error *error)
@@ -101,11 +102,20 @@ static enum cli_exit ask(struct cli *cli, const struct pg_statement *statement,
     }
 }
 
+/* Parked messages go to their new shares, some thousands each time: also where no relay runs that
+ * would do it. */
+static enum cli_exit help(struct cli *cli, struct error *error)
+{
+    struct pg_result *nothing __attribute__((cleanup(pg_result_freep))) = NULL;
+    return cli_query(cli, &sql_cli_outbox_shares_step, NULL, &nothing, error);
+}
+
 /* Until there are so many, or somebody wants something else. */
 static enum cli_exit watch(struct cli *cli, int64_t wanted, int64_t end_us, struct error *error)
 {
     struct buffer said __attribute__((cleanup(buffer_free)));
     buffer_init(&said, WAITING_BYTES_MAX);
+    bool moving = false;
     for (;;) {
         struct pg_result *now __attribute__((cleanup(pg_result_freep))) = NULL;
         enum cli_exit status = cli_query(cli, &sql_cli_outbox_shares_wanted, NULL, &now, error);
@@ -120,15 +130,26 @@ static enum cli_exit watch(struct cli *cli, int64_t wanted, int64_t end_us, stru
         }
         if (clock_monotonic_us(&clock_system) >= end_us) {
             error_set(error, ERROR_TIMEOUT, RETRY_LATER,
-                      "the change is under way and goes on without this command; sagapost outbox "
-                      "shares %" PRId64 " takes it back",
+                      pg_bool(now, 0, WANTED_MOVING)
+                          ? "parked messages are being moved to their shares, and that goes on "
+                            "without this command; sagapost outbox shares %" PRId64 " waits for it"
+                          : "the change is under way and goes on without this command; sagapost "
+                            "outbox shares %" PRId64 " takes it back",
                       pg_int(now, 0, WANTED_SHARES));
             return CLI_FAILED;
         }
-        status = say_waiting(cli, &said, error);
+        if (pg_bool(now, 0, WANTED_MOVING)) {
+            if (!moving)
+                fputs("sagapost: moving parked messages to their shares\n", stderr);
+            moving = true;
+            status = help(cli, error);
+            FAILPOINT("shares-helped");
+        } else {
+            status = say_waiting(cli, &said, error);
+            look_pause();
+        }
         if (status != CLI_DONE)
             return status;
-        look_pause();
     }
 }
 
@@ -145,13 +166,16 @@ static enum cli_exit change(struct cli *cli, int32_t wanted, struct error *error
         ask(cli, &sql_cli_outbox_shares_change, &params, end_us, &outcome, error);
     if (status != CLI_DONE)
         return status;
+    FAILPOINT("shares-wanted");
     if (strcmp(pg_text(outcome, 0, 0), "asked") == 0) {
         fputs("sagapost: the relays change it; this command may be interrupted and run again\n",
               stderr);
         status = watch(cli, wanted, end_us, error);
     }
+    FAILPOINT("shares-changed");
     if (status == CLI_DONE) /* where there are fewer now, writers try the locks of those alone */
         status = ask(cli, &sql_cli_outbox_shares_trim, NULL, end_us, NULL, error);
+    FAILPOINT("shares-trimmed");
     if (status == CLI_DONE && strcmp(pg_text(outcome, 0, 0), "taken_back") == 0)
         fputs("sagapost: the change that was under way is taken back\n", stderr);
     return status == CLI_DONE ? list(cli, error) : status;

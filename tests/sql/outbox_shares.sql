@@ -1,6 +1,6 @@
 -- Shares: which messages are whose, and how their number changes.
 \ir lib/session.sql
-select plan(49);
+select plan(69);
 
 create function turn(share integer, at_rest boolean, more bigint default 0) returns text language sql as $$
     select verdict || coalesce(' of ' || shares, '') || case when barrier is null then '' else ' up to the barrier' end
@@ -87,6 +87,45 @@ select results_eq($$ select share, shares, t2 is null, bound, last_id_ever from 
                   $$ values (0, 3, true, 5::bigint, 30::bigint), (1, 3, true, 5, 30), (2, 3, true, 5, 30) $$, 'three shares');
 select is(count(*)::integer, 0, 'what is parked went with its keys again') from misplaced;
 
+-- Many parked messages move in several steps, all of them at rest meanwhile; nothing is taken back, and a takeover finds no head of a key missing.
+do $$ begin
+    perform park(n, 'k' || n % 7) from generate_series(1001, 13000) as n;
+    update outbox.parked set state = 'behind' where id >= 1008; -- each key has its head before
+    perform outbox.change_shares(6);
+    perform turn(n, true) from generate_series(0, 1) as n;
+end $$;
+select is(turn(2, true), 'rest of 3', 'all three are');
+select is((select count(*)::integer from outbox.position), 6, 'there are six shares');
+select ok(wanted = 6 and moved_id between 5000 and 6000, 'and the first of the messages are theirs') from outbox.share_change;
+select ok(count(*) > 1000, 'not yet the others') from misplaced;
+select results_eq('select distinct shares, at_rest from outbox.position', 'values (6, true)', 'so all stay at rest');
+select is(turn(5, false), 'rest of 6', 'whoever asks');
+select ok(moved_id between 10000 and 11500, 'and with each question some go on') from outbox.share_change;
+select throws_ok('select outbox.change_shares(3)', 'SG132', 'the change to 6 shares is being completed');
+set role sagapost_relay;
+\set recover `sed '/^--/d' outbox/relay/sql/parked_recover.sql`
+prepare recover(integer) as :recover
+execute recover(0);
+execute recover(3);
+reset role;
+select is(count(*)::integer, 0, 'a takeover tries no message before its turn') from outbox.parked where state = 'waiting';
+select is(outbox.change_shares(6), 'changed', 'the command does it, too, without a relay');
+select results_eq('select distinct shares, at_rest from outbox.position', 'values (6, false)', 'the shares go on');
+select ok(wanted is null and moved_id is null and barrier is null, 'the change is over') from outbox.share_change;
+select is(count(*)::integer, 0, 'all is where it belongs') from misplaced;
+select is(turn(5, false), 'run of 6', 'and is relayed');
+do $$ begin
+    perform outbox.change_shares(3);
+    perform turn(n, true) from generate_series(0, 5) as n;
+    perform at_barrier(n) from generate_series(0, 5) as n;
+    perform turn(n, true) from generate_series(0, 5) as n;
+    while (select wanted is not null from outbox.share_change) loop
+        perform outbox.change_shares(3);
+    end loop;
+end $$;
+select is(count(*)::integer, 0, 'and back again') from misplaced;
+delete from outbox.parked where id > 1000;
+
 -- A relay that left in good order is at rest; so a split waits for nobody. Writers try the locks of all.
 do $$ begin perform outbox.share_leave(n, (select epoch from outbox.position where share = n)) from generate_series(0, 2) as n; end $$;
 select is(outbox.change_shares(6), 'changed', 'at once');
@@ -110,4 +149,16 @@ update outbox.position set system_identifier = system_identifier + 1;
 select results_eq('select outcome, settled_rows, unsettled_rows from outbox.rebase()', format('values (''rebased''::text, %s::bigint, %s::bigint)', 100 - :behind, :behind),
                   'published is what the position of its share is past');
 select ok(wanted is null, 'and the change is taken back') from outbox.share_change;
+-- Restored from a dump in the midst of moving what is parked: the rebase brings that to its end.
+do $$ begin
+    perform park(n, 'k' || n % 7) from generate_series(1001, 7000) as n;
+    perform outbox.change_shares(4), turn(0, true);
+    perform turn(1, true);
+end $$;
+select ok(moved_id is not null, 'a change is being completed') from outbox.share_change;
+update outbox.position set system_identifier = system_identifier + 1;
+select is((select outcome from outbox.rebase()), 'rebased', 'a rebase waits for nobody');
+select ok(wanted is null and moved_id is null, 'the change is over') from outbox.share_change;
+select results_eq('select distinct shares, at_rest from outbox.position', 'values (4, false)', 'there are four shares');
+select is(count(*)::integer, 0, 'and what is parked is theirs') from misplaced;
 select * from finish();
