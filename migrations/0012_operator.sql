@@ -167,7 +167,8 @@ begin
 end
 $$;
 
--- To a newer version of its definition, if what it has done so far is the same there (saga/machine/migrate.h).
+-- To a newer version of its definition, if what it has done so far is the same there (saga/machine/migrate.h). What is stuck stays so until it
+-- is retried.
 create function saga.migrate(saga uuid, version integer, reason text default null, expected_revision bigint default null) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -191,9 +192,24 @@ begin
 end
 $$;
 
--- Sagas that are to move to versions (by the definition's id): of each, the first thing in its data that forbids it. A step that has not begun
--- would read what is not there, neither in the saga's input nor in what ended steps have brought, and has no default (what is still to end is
--- not looked at); or the saga is a child that its parent may take back, and could not be undone any more.
+-- migrate_has_begun of saga/machine/migrate.c, of a step in saga.instance.steps: it has the list of a fan-out, or something happened to it.
+create function saga.has_begun(status jsonb) returns boolean
+language sql immutable
+as $$
+    select status ? 'e' or status ->> 's' <> 'WAITING' and not (status ->> 's' in ('READY', 'CANCELLED') and status ->> 'r' = '0')
+$$;
+
+-- Its undo may have to be built by another version: none is out. Not of a fan-out, whose elements read themselves.
+create function saga.undo_is_to_come(status jsonb) returns boolean
+language sql immutable
+as $$
+    select not status ? 'e' and status ->> 's' not in ('SKIPPED', 'CANCELLED', 'FAILED', 'UNDONE', 'UNDO_EMPTY')
+           and (status ->> 'u' = '0' or status ->> 's' = 'UNDO_STUCK' and status ->> 'a' = '0')
+$$;
+
+-- Sagas that are to move to versions (by the definition's id): of each, the first thing in its data that forbids it. An input that is still to
+-- be built would read what is not there, neither in the saga's input nor in what ended steps have brought, and has no default (what is still to
+-- end is not looked at); or the saga is a child that its parent may take back, and could not be undone any more.
 create function saga.migration_obstacles(sagas uuid[], definitions integer[]) returns table (ordinal integer, obstacle text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -201,19 +217,22 @@ as $$
     from unnest(sagas, definitions) with ordinality w (saga, definition, ordinal)
     join saga.instance i on i.id = w.saga
     cross join lateral (
-        select coalesce(jsonb_object_agg(s.name, i.steps -> s.step), '{}') as steps
+        select coalesce(jsonb_object_agg(s.name, i.steps -> s.step) filter (where saga.has_begun(i.steps -> s.step)), '{}') as steps,
+               i.state in ('ABORTING', 'COMPENSATING') or i.phase is not distinct from 'backward' as backward
         from saga.definition_step s
-        where s.definition_id = i.definition_id
-              and (i.steps -> s.step ? 'e' -- a fan-out whose list is known
-                   or i.steps -> s.step ->> 's' <> 'WAITING'
-                      and not (i.steps -> s.step ->> 's' = 'READY' and i.steps -> s.step ->> 'r' = '0'))) begun
+        where s.definition_id = i.definition_id) begun
     cross join lateral (
         (select format('step "%s" would not find %s, and has no default for it', n.name, h.hole ->> 'path') as obstacle
          from saga.definition_step n
-         cross join lateral (values (n.for_each), (n.input), (n.undo_input)) t (template)
+         cross join lateral (select begun.steps -> n.name as status) was
+         cross join lateral (values ('for_each', n.for_each), ('input', n.input), ('undo', n.undo_input)) t (of, template)
          cross join lateral jsonb_array_elements(t.template -> 'holes') h (hole)
-         where n.definition_id = w.definition and not begun.steps ? n.name
-               and (h.hole ->> 'step' is null or begun.steps -> (h.hole ->> 'step') ->> 's' in ('SUCCEEDED', 'SKIPPED'))
+         where n.definition_id = w.definition
+               and case when was.status is null then not begun.backward
+                        when n.kind = 'retriable' and was.status ->> 's' = 'FAILED' then t.of <> 'undo' -- a retry builds it anew
+                        else t.of = 'undo' and saga.undo_is_to_come(was.status) end
+               and (h.hole ->> 'step' is null or begun.steps -> (h.hole ->> 'step') ->> 's' in ('SUCCEEDED', 'SKIPPED')
+                    or t.of = 'undo' and begun.steps -> (h.hole ->> 'step') ->> 's' like 'UNDO%')
                and saga.find_value(h.hole, i.input, i.outputs) is null
          order by n.step, h.hole ->> 'path' limit 1)
         union all

@@ -81,9 +81,8 @@ enum cli_exit move_try(struct cli *cli, struct running_plans *plans, struct move
     machine_apply(running->plan, &instance, &tried, &decision);
     *ret_verdict = decision.verdict;
     *ret_because = decision.because;
-    bool forward = instance.state == SAGA_RUNNING || instance.state == SAGA_COMPLETING;
     char why[MIGRATE_TEXT_BYTES_MAX];
-    if (decision.verdict == VERDICT_REFUSED && forward) {
+    if (decision.verdict == VERDICT_REFUSED && instance.phase != PHASE_PROTOCOL) {
         if (migrate_differs(running->plan, &instance, move->to, why))
             memcpy(move->why, why, sizeof why);
         *ret_because = move->why;

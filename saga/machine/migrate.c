@@ -2,20 +2,44 @@
 
 #include "outbox/runtime/json_scan.h"
 #include "saga/machine/plan.h"
+#include "saga/machine/table.h"
 
 #include <stdarg.h>
 #include <string.h>
 
-#define STEP_BIT(i) (UINT64_C(1) << (i))
+/* Members of a step that may be others although it has begun: always, while no undo of it is out,
+ * when it has failed for good, and when it failed over its list. `after` names steps by their
+ * index, which may have changed: it is compared by names. */
+enum {
+    FREE_ALWAYS = 1,
+    FREE_WITHOUT_UNDO = 2,
+    FREE_WHEN_FAILED = 4,
+    FREE_WITHOUT_LIST = 8,
+};
 
-/* Members of a step that may be others although it has begun. `after` names steps by their index,
- * which may have changed: it is compared by names. */
-static const char *const may_differ[] = {"after", "timeout_ms", "retry", "undo_retry",
-                                         "child_version"};
+static const struct {
+    const char *name;
+    int when;
+} may_differ[] = {
+    {"after", FREE_ALWAYS},
+    {"timeout_ms", FREE_ALWAYS},
+    {"retry", FREE_ALWAYS},
+    {"undo_retry", FREE_ALWAYS},
+    {"child_version", FREE_ALWAYS},
+    {"undo", FREE_WITHOUT_UNDO},
+    {"undo_input", FREE_WITHOUT_UNDO},
+    {"action", FREE_WHEN_FAILED},
+    {"participant", FREE_WHEN_FAILED},
+    {"input", FREE_WHEN_FAILED},
+    {"for_each", FREE_WITHOUT_LIST},
+    {"for_each_max", FREE_WITHOUT_LIST},
+    {"for_each_at_once", FREE_ALWAYS},
+};
 
 struct finder {
     const struct plan *from, *to;
     const struct plan_step *step; /* of `from` */
+    int free;                     /* what else than FREE_ALWAYS holds for it */
     char *why;
 };
 
@@ -35,8 +59,41 @@ static bool say(const struct finder *finder, const char *format, ...)
 
 bool migrate_has_begun(const struct step_status *status)
 {
-    bool never_sent = status->state == STEP_READY && status->round == 0;
+    bool never_sent =
+        (status->state == STEP_READY || status->state == STEP_CANCELLED) && status->round == 0;
     return status->elements > 0 || (status->state != STEP_WAITING && !never_sent);
+}
+
+/* Nothing was done, nothing of it can still be done, and nothing is left of it. */
+static bool failed_for_good(const struct unit *unit)
+{
+    return unit->status->state == STEP_WAITING ||
+           (unit->status->state == STEP_FAILED && !unit->step->undo_on_fail);
+}
+
+/* No command of its undo can still be carried out: none was sent, or the last was refused. */
+static bool has_no_undo_out(const struct unit *unit)
+{
+    bool was_refused = unit->status->state == STEP_UNDO_STUCK && unit->status->attempt == 0;
+    return unit->status->undo_round == 0 || was_refused;
+}
+
+/* The other plan's undo would be meant for a child saga of its own version. */
+static int free_members(const struct finder *finder, const struct instance *instance, int step)
+{
+    bool is_child = finder->step->via == VIA_SAGA;
+    int free = FREE_ALWAYS | FREE_WHEN_FAILED | (is_child ? 0 : FREE_WITHOUT_UNDO);
+    if (step_fans_out(finder->step) && instance->steps[step].state == STEP_FAILED &&
+        instance->steps[step].elements == 0)
+        free |= FREE_WITHOUT_LIST;
+    for (int i = 0; i < machine_unit_count(instance, step); i++) {
+        const struct unit unit = machine_unit(finder->from, instance, step, i);
+        if (!failed_for_good(&unit))
+            free &= ~FREE_WHEN_FAILED;
+        if (!has_no_undo_out(&unit))
+            free &= ~FREE_WITHOUT_UNDO;
+    }
+    return free;
 }
 
 static bool are_same(const char *one, const char *other)
@@ -49,12 +106,11 @@ static bool spans_are_same(const struct json_span *one, const struct json_span *
     return one->bytes == other->bytes && memcmp(one->text, other->text, one->bytes) == 0;
 }
 
-static bool is_free(const struct json_span *name)
+static bool is_free(const struct finder *finder, const char *name)
 {
     for (size_t i = 0; i < sizeof may_differ / sizeof may_differ[0]; i++) {
-        size_t bytes = strlen(may_differ[i]);
-        if (name->bytes == bytes + 2 && memcmp(name->text + 1, may_differ[i], bytes) == 0)
-            return true;
+        if (strcmp(may_differ[i].name, name) == 0)
+            return (finder->free & may_differ[i].when) != 0;
     }
     return false;
 }
@@ -68,7 +124,7 @@ static bool member_differs(const struct finder *finder, const struct json_span *
     struct json_span name, value, found;
     while (json_next(one, &cursor, &name, &value)) {
         char text[PLAN_NAME_BYTES_MAX + 1];
-        if (is_free(&name) || json_string_copy(&name, text, sizeof text, NULL) < 0)
+        if (json_string_copy(&name, text, sizeof text, NULL) < 0 || is_free(finder, text))
             continue;
         bool is_there = json_member(other, text, &found);
         bool is_same = is_there ? spans_are_same(&value, &found) : value.kind == JSON_NULL;
@@ -123,11 +179,13 @@ static bool step_differs(const struct finder *finder, const struct step_status *
     const struct plan_step *other = &finder->to->steps[found];
     if (step->via != other->via)
         return say(finder, "and its via is %s in version %d", step_via_name(other->via), version);
+    if (step_fans_out(step) != step_fans_out(other))
+        return say(finder, "and its for_each is another in version %d", version);
     if (step->kind != other->kind && !step_waits(step)) /* that of a wait follows from its place */
         return say(finder, "and is %s in version %d", step_kind_name(other->kind), version);
-    if (!are_same(step->action, other->action))
+    if (!are_same(step->action, other->action) && !is_free(finder, "action"))
         return say(finder, "and its action is another in version %d", version);
-    if (!are_same(step->undo, other->undo))
+    if (!are_same(step->undo, other->undo) && !is_free(finder, "undo"))
         return say(finder, "and its undo is another in version %d", version);
     if (step->undo_on_fail != other->undo_on_fail)
         return say(finder, "and its undo_on_fail is another in version %d", version);
@@ -153,6 +211,7 @@ bool migrate_differs(const struct plan *plan, const struct instance *instance,
                    to->version);
     for (int i = 0; i < plan->step_count; i++) {
         finder.step = &plan->steps[i];
+        finder.free = free_members(&finder, instance, i);
         if (migrate_has_begun(&instance->steps[i]) && step_differs(&finder, &instance->steps[i]))
             return true;
     }

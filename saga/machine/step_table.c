@@ -124,6 +124,23 @@ static bool undo_never_sent(const struct context *context)
     return status(context)->undo_round == 0;
 }
 
+/* What reminds a child saga is not counted as an attempt. */
+static bool first_undo_command(const struct context *context)
+{
+    return status(context)->undo_round == 1 && status(context)->attempt == 1 && !is_child(context);
+}
+
+/* Of an undo that is stuck: none was sent, or the last was refused, so that nothing is out. */
+static bool no_undo_out(const struct context *context)
+{
+    return status(context)->attempt == 0;
+}
+
+static bool no_undo_out_and_held(const struct context *context)
+{
+    return no_undo_out(context) && held(context);
+}
+
 static bool attempts_left(const struct context *context)
 {
     return status(context)->attempt < plan_step(context)->retry.max;
@@ -360,6 +377,19 @@ static void raise_undo_round(struct context *context)
     status(context)->undo_round++;
 }
 
+static void unsend_undo(struct context *context)
+{
+    status(context)->undo_round = 0;
+    status(context)->attempt = 0;
+}
+
+/* It is not known whether what was sent in an earlier round is still out: see no_undo_out. */
+static void count_as_sent(struct context *context)
+{
+    if (status(context)->attempt == 0)
+        status(context)->attempt = 1;
+}
+
 static void wait_undo(struct context *context)
 {
     arm(context, backoff_us(context, &plan_step(context)->undo_retry));
@@ -495,6 +525,7 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(SENT),      E(CONDITION_FALSE), first_command, unsend, STEP_SKIPPED,    "its condition does not hold"),
     ROW(S(PARKED),    E(CONDITION_FALSE), ALWAYS,        NULL,   STEP_SKIPPED,    "its condition does not hold"),
     ROW(S(PARKED),    E(UNMAPPABLE),      is_lock,       NULL,   STEP_FAILED,     "the name of its lock cannot be built"),
+    ROW(S(UNDO_SENT), E(UNDO_UNMAPPABLE), first_undo_command, unsend_undo, STEP_UNDO_STUCK, "the input of its undo cannot be built; it was not sent"),
     ROW(S(UNDO_SENT), E(UNDO_UNMAPPABLE), ALWAYS,        NULL,   STEP_UNDO_STUCK, "the input of its undo cannot be built"),
     ROW(ANY, E(UNMAPPABLE) | E(CONDITION_FALSE) | E(UNDO_UNMAPPABLE),
                                           ALWAYS,        ignore, STATE_KEEP,      "that command is no longer wanted"),
@@ -518,14 +549,14 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(UNDOING,      E(UNDONE),     ALWAYS,             NULL, STEP_UNDONE,     "its participant undid it"),
     ROW(UNDOING,      E(UNDO_EMPTY), ALWAYS,             NULL, STEP_UNDO_EMPTY, "there was nothing to undo, and never will be"),
     ROW(S(UNDO_SENT), E(UNDO_NO),    undo_attempts_left, raise_undo_round_and_wait, STEP_UNDO_RETRY_WAIT, "its undo failed; it is tried again in a new round"),
-    ROW(S(UNDO_SENT), E(UNDO_NO),    ALWAYS,             NULL, STEP_UNDO_STUCK, "its undo failed, and is out of attempts"),
+    ROW(S(UNDO_SENT), E(UNDO_NO),    ALWAYS,             new_undo_round, STEP_UNDO_STUCK, "its undo failed, and is out of attempts"),
     ROW(S(UNDO_RETRY_WAIT) | S(UNDO_READY),
                       E(UNDO_NO),    ALWAYS,             raise_undo_round, STATE_KEEP, "its undo failed; the next attempt is a new round"),
     ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), is_child,  remind_of_undo, STATE_KEEP, "its child saga has not ended"),
     ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), undo_attempts_left, wait_undo, STEP_UNDO_RETRY_WAIT, "no outcome of its undo; the same round again"),
     ROW(S(UNDO_SENT), E(UNDO_LATER) | E(DUE), ALWAYS,    NULL, STEP_UNDO_STUCK, "no outcome of its undo, and out of attempts"),
     ROW(UNDOING & NOT(S(UNDO_STUCK)),
-                      E(UNDO_EXPIRED), ALWAYS,           NULL, STEP_UNDO_STUCK, "its participant has forgotten it"),
+                      E(UNDO_EXPIRED), ALWAYS,           count_as_sent, STEP_UNDO_STUCK, "its participant has forgotten it"),
     ROW(ANY, E(UNDONE) | E(UNDO_EMPTY) | E(UNDO_NO) | E(UNDO_LATER) | E(UNDO_EXPIRED),
                                      ALWAYS,             ignore, STATE_KEEP,    "late or repeated"),
     ROW(S(UNDO_RETRY_WAIT), E(DUE),  held,               NULL, STEP_UNDO_READY, "its pause is over, but the saga is held"),
@@ -545,6 +576,8 @@ static MACHINE_ROWS struct table_row rows[] = {
     ROW(S(FAILED) | S(UNKNOWN),  E(RETRY), retriable,          send_new_round,      STEP_SENT,       "retried by an operator in a new round"),
     ROW(S(FAILED),               E(RETRY), ALWAYS,             refuse,              STATE_KEEP,      "it failed for good: the saga undoes what was done"),
     ROW(S(UNKNOWN) | S(PROBING), E(RETRY), ALWAYS,             probe,               STEP_PROBING,    "retried by an operator: its participant is asked"),
+    ROW(S(UNDO_STUCK),           E(RETRY), no_undo_out_and_held, NULL,              STEP_UNDO_READY, "retried by an operator, when the saga is no longer held"),
+    ROW(S(UNDO_STUCK),           E(RETRY), no_undo_out,        send_undo,           STEP_UNDO_SENT,  "retried by an operator: nothing of it is out"),
     ROW(S(UNDO_STUCK),           E(RETRY), held,               new_undo_round,      STEP_UNDO_READY, "retried by an operator, when the saga is no longer held"),
     ROW(S(UNDO_STUCK),           E(RETRY), ALWAYS,             send_new_undo_round, STEP_UNDO_SENT,  "retried by an operator in a new round"),
     ROW(S(RETRY_WAIT),           E(RETRY), held,               NULL,                STEP_READY,      "retried by an operator, when the saga is no longer held"),

@@ -46,33 +46,62 @@ static void give_plan(struct batch *batch, struct work *work)
     }
 }
 
-bool batch_send_obstacles(struct batch *batch)
+/* The saga at this place, if it is to move or has moved, and to which version. */
+typedef bool move_at(const struct batch *batch, int at, struct uuid *ret_saga,
+                     int32_t *ret_definition);
+
+static bool asked_move(const struct batch *batch, int at, struct uuid *ret_saga,
+                       int32_t *ret_definition)
+{
+    const struct work *work = &batch->works[at];
+    *ret_saga = work->saga_id;
+    *ret_definition = work->happening.definition_id;
+    return is_migration(work);
+}
+
+static bool decided_move(const struct batch *batch, int at, struct uuid *ret_saga,
+                         int32_t *ret_definition)
+{
+    const struct fact *fact = &batch->facts[at];
+    *ret_saga = fact->id;
+    *ret_definition = fact->definition_id;
+    return fact->moved;
+}
+
+/* $1 sagas, $2 definitions. False: there is none, and nothing was sent. */
+static bool send_moves(struct batch *batch, int places, move_at *find,
+                       const struct pg_statement *statement, struct pg_result **keep_result)
 {
     struct pg_params *params = &batch->params;
+    struct uuid saga;
+    int32_t definition;
     int count = 0;
-    for (int column = 0; column < 2; column++) {
-        if (column == 0) {
-            pg_params_reset(params);
-        }
-        pg_params_array_begin(params, column == 0 ? PG_TYPE_UUID : PG_TYPE_INT4);
-        for (int i = 0; i < batch->work_count; i++) {
-            struct work *work = &batch->works[i];
-            if (!is_migration(work)) {
-                continue;
-            }
+    pg_params_reset(params);
+    pg_params_array_begin(params, PG_TYPE_UUID);
+    for (int i = 0; i < places; i++) {
+        if (find(batch, i, &saga, &definition)) {
+            pg_params_item_uuid(params, &saga);
             count++;
-            if (column == 0) {
-                pg_params_item_uuid(params, &work->saga_id);
-            } else {
-                pg_params_item_int4(params, work->happening.definition_id);
-            }
         }
-        pg_params_array_end(params);
     }
+    pg_params_array_end(params);
+    pg_params_array_begin(params, PG_TYPE_INT4);
+    for (int i = 0; i < places; i++) {
+        if (find(batch, i, &saga, &definition)) {
+            pg_params_item_int4(params, definition);
+        }
+    }
+    pg_params_array_end(params);
     if (count > 0) {
-        batch_send(batch, &sql_worker_find_obstacles, &batch->obstacles);
+        batch_send(batch, statement, keep_result);
     }
     return count > 0;
+}
+
+bool batch_send_obstacles(struct batch *batch)
+{
+    return send_moves(batch, batch->work_count, asked_move, &sql_worker_find_obstacles,
+                      &batch->obstacles);
 }
 
 /* The work that stands at this place among the migrations. */
@@ -113,10 +142,8 @@ int batch_explain_refusal(struct batch *batch, struct work *work, struct error *
 {
     char why[MIGRATE_TEXT_BYTES_MAX];
     const struct fact *fact = &batch->facts[work->happening.fact];
-    enum saga_state state = fact->instance.state;
-    if (work->happening.verdict != VERDICT_REFUSED ||
-        (state != SAGA_RUNNING && state != SAGA_COMPLETING)) {
-        return 0;
+    if (work->happening.verdict != VERDICT_REFUSED || fact->instance.phase == PHASE_PROTOCOL) {
+        return 0; /* what the machine said is all there is to say */
     }
     work->refusal = work->obstacle;
     if (migrate_differs(fact->plan, &fact->instance, work->happening.event.to, why)) {
@@ -131,26 +158,8 @@ int batch_explain_refusal(struct batch *batch, struct work *work, struct error *
 
 void batch_send_moves(struct batch *batch)
 {
-    struct pg_params *params = &batch->params;
-    int count = 0;
-    for (int column = 0; column < 2; column++) {
-        if (column == 0) {
-            pg_params_reset(params);
-        }
-        pg_params_array_begin(params, column == 0 ? PG_TYPE_UUID : PG_TYPE_INT4);
-        for (int i = 0; i < batch->fact_count; i++) {
-            struct fact *fact = &batch->facts[i];
-            if (fact->moved && column == 0) {
-                pg_params_item_uuid(params, &fact->id);
-                count++;
-            } else if (fact->moved) {
-                pg_params_item_int4(params, fact->definition_id);
-                fact->moved = false;
-            }
-        }
-        pg_params_array_end(params);
-    }
-    if (count > 0) {
-        batch_send(batch, &sql_worker_move_instances, NULL);
+    send_moves(batch, batch->fact_count, decided_move, &sql_worker_move_instances, NULL);
+    for (int i = 0; i < batch->fact_count; i++) {
+        batch->facts[i].moved = false;
     }
 }

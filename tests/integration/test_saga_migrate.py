@@ -92,7 +92,7 @@ def test_what_was_done_must_be_the_same(shared):
     for version, (steps, why) in enumerate(
         (
             ([("a", "compensable", "", {"input": given}), WAIT, PIVOT], 'step "a" has begun, and its input is another in version 2'),
-            ([("a", "compensable", "", {"undo_input": given}), WAIT, PIVOT], 'step "a" has begun, and its undo_input is another in version 3'),
+            ([("a", "compensable", "", {"run_if": given}), WAIT, PIVOT], 'step "a" has begun, and its run_if is another in version 3'),
             ([FIRST, ("x", "read_only", ""), ("approval", "read_only", "a,x", SIGNAL), PIVOT], 'step "approval" has begun, and version 4 has it come after "x"'),
             ([FIRST, ("p", "pivot", "a")], 'step "approval" has begun, and version 5 has no such step'),
             ([FIRST, WAIT, ("p", "pivot", "approval", {"input": "'{\"n\": \"$.steps.a.none\"}'"})], 'step "p" would not find $.steps.a.none, and has no default for it'),
@@ -161,22 +161,111 @@ def test_a_child_saga_keeps_its_version(shared):
     assert shared.effects(saga) == ["then"] and shared.effects(child) == ["a"]
 
 
-def test_only_forward_and_to_a_newer_one(shared):
+def stuck(told, saga):
+    wait_until(lambda: told.state(saga) == "STUCK", 60, lambda: told.show(saga))
+
+
+def mend(told, saga, version):
+    """It stays stuck, with nothing sent, until it is retried."""
+    run = told.place.sagapost
+    assert "would be applied" in run("saga", "migrate", saga, "--to", version, "--dry-run")
+    effects = told.effects(saga)
+    assert "what is stuck waits for a retry" in run("saga", "migrate", saga, "--to", version)
+    assert (told.state(saga), told.column(saga, "version"), told.effects(saga)) == ("STUCK", version, effects)
+    run("saga", "retry", saga)
+
+
+def test_stuck_over_an_input_that_finds_nothing(shared):
+    def steps(path):
+        return [FIRST, ("p", "pivot", "a"), ("last", "retriable", "p", {"input": f"'{{\"did\": \"$.steps.p.{path}\"}}'"})]
+
+    shared.define("lost", steps("none"))
+    saga = shared.start("lost")
+    stuck(shared, saga)
+    shared.define("lost", steps("nothing"))
+    assert 'step "last" would not find $.steps.p.nothing' in shared.place.sagapost("saga", "migrate", saga, "--to", 2, expect=4)
+    shared.define("lost", steps("did"))
+    mend(shared, saga, 3)
+    end(shared, saga)
+    assert shared.effects(saga) == ["a", "p", "last"]
+    assert shared.place.value("select input from told.effect where saga = %s and step = 'last'", (saga,)) == {"did": "p"}
+
+
+def test_stuck_over_what_its_participant_refuses(shared):
+    """Refused for good, another action may do it; what met silence may have been done, and stays what it is."""
+    shared.define("refused", [("p", "pivot", ""), ("no", "retriable", "p")])
+    shared.behave("no", "action", "SG001", times=4)
+    saga = shared.start("refused")
+    stuck(shared, saga)
+    shared.place.sql("select saga.handle('told.another', 'told.run')")
+    shared.define("refused", [("p", "pivot", ""), ("no", "retriable", "p", {"action": "'told.another'"}), ("more", "retriable", "no")])
+    mend(shared, saga, 2)
+    end(shared, saga)
+    assert shared.effects(saga) == ["p", "no", "more"]
+
+    shared.define("silent", [("p", "pivot", ""), ("bug", "retriable", "p")])
+    shared.behave("bug", "action", "XX000", times=4)
+    saga = shared.start("silent")
+    stuck(shared, saga)
+    shared.define("silent", [("p", "pivot", ""), ("bug", "retriable", "p", {"action": "'told.another'"})])
+    assert 'step "bug" has begun, and its action is another' in shared.place.sagapost("saga", "migrate", saga, "--to", 2, expect=4)
+    patient = "saga.retry_policy(max => 40, base => '50ms', factor => 2, cap => '200ms')"
+    shared.define("silent", [("p", "pivot", ""), ("bug", "retriable", "p", {"retry": patient})])
+    mend(shared, saga, 3)
+    end(shared, saga)
+
+
+def test_stuck_over_an_undo(shared):
+    """Its input could not be built, or its participant refuses it: the next version's undo is sent. Dead workers change nothing of it."""
+
+    def steps(undo_input):
+        return [("a", "compensable", "", {"undo_input": undo_input}), ("no", "pivot", "a")]
+
+    shared.behave("no", "action", "SG001")
+    shared.define("unbuilt", steps("""'{"n": "$.steps.a.none"}'"""))
+    saga = shared.start("unbuilt")
+    stuck(shared, saga)
+    shared.define("unbuilt", steps("""'{"n": "$.steps.a.nothing"}'"""))
+    for words in ((), ("--dry-run",)):
+        assert 'step "a" would not find $.steps.a.nothing' in shared.place.sagapost("saga", "migrate", saga, "--to", 2, *words, expect=4)
+    shared.define("unbuilt", steps("""'{"n": "$.steps.a.did"}'"""))
+    mend(shared, saga, 3)
+    end(shared, saga, "COMPENSATED")
+    assert shared.effects(saga) == ["a", "-a"]
+    assert shared.place.value("select input ->> 'n' from told.effect where saga = %s and operation = 'undo'", (saga,)) == "a"
+
+    shared.behave("a", "undo", "SG001", times=4)
+    shared.define("unwanted", steps("null"))
+    saga = shared.start("unwanted")
+    stuck(shared, saga)
+    shared.define("unwanted", steps("""'{"n": 7}'"""))
+    mend(shared, saga, 2)
+    end(shared, saga, "COMPENSATED")
+    assert shared.effects(saga) == ["a", "-a"]
+    assert shared.place.value("select input -> 'n' from told.effect where saga = %s and operation = 'undo'", (saga,)) == 7
+
+
+def test_back_on_its_way_and_to_a_newer_one(shared):
     steps = [("b", "compensable", ""), ("approval", "read_only", "b", SIGNAL), PIVOT]
-    (saga,) = parked(shared, name="forward", steps=steps)
-    shared.define("forward", [*steps, LAST])
+    (saga,) = parked(shared, name="backward", steps=steps)
+    shared.define("backward", [*steps, LAST])
     run = shared.place.sagapost
     assert "there is no version 9" in run("saga", "migrate", saga, "--to", 9, "--dry-run", expect=3)
     assert "there is no version 9" in run("saga", "migrate", saga, "--to", 9, expect=3)
     assert shared.place.value("select saga.migrate(%s, 2, 'in SQL')", (saga,)) == "recorded"
     wait_until(lambda: shared.column(saga, "version") == 2, 30, lambda: shared.show(saga))
     assert "version 1 is not newer" in run("saga", "migrate", saga, "--to", 1, expect=4)
-    shared.define("forward", steps)
+    shared.define("backward", [("b", "compensable", "", {"undo_input": "'{}'"}), *steps[1:]])
     shared.behave("b", "undo", "XX000")
     run("saga", "cancel", saga)
-    wait_until(lambda: shared.state(saga) == "STUCK", 30, lambda: shared.show(saga))
-    for words in ((), ("--dry-run",)):
-        assert "ends by the version that it has" in run("saga", "migrate", saga, "--to", 3, *words, expect=4)
+    stuck(shared, saga)
+    for words in ((), ("--dry-run",)):  # it may have been undone by the version it has
+        assert 'step "b" has begun, and its undo_input is another in version 3' in run("saga", "migrate", saga, "--to", 3, *words, expect=4)
+    shared.define("backward", steps[:2])  # what was cancelled before it began may be gone
+    shared.behave("b", "undo", "XX000", times=0)
+    mend(shared, saga, 4)
+    end(shared, saga, "COMPENSATED")
+    assert shared.effects(saga) == ["b", "-b"] and len(migrated(shared, saga)) == 2
 
 
 def test_usage(place):

@@ -226,9 +226,6 @@ static void what_was_done_must_be_the_same(void **state)
     next_version("c s0");
     to.steps[0].action = "test.other";
     expect_refused("step \"a\" has begun, and its action is another in version 2");
-    next_version("c s0");
-    to.steps[0].undo = "test.other";
-    expect_refused("step \"a\" has begun, and its undo is another in version 2");
     next_version("u s0");
     expect_refused("step \"a\" has begun, and its undo_on_fail is another in version 2");
     next_version("c s0");
@@ -293,27 +290,223 @@ static void what_does_not_suit_its_data_is_refused(void **state)
     expect_because("does not suit its data");
 }
 
-static void only_forward(void **state)
+static void next_version_with_other_undos(const char *saga)
+{
+    next_version(saga);
+    for (int i = 0; i < to.step_count; i++)
+        to.steps[i].undo = to.steps[i].undo ? "test.other" : NULL;
+}
+
+/* Out of attempts: `round` undos were refused, or met silence. */
+static void undo_until_stuck(char name, bool refused)
+{
+    for (int i = 0; i < 2; i++) {
+        if (refused)
+            undo_failed(name);
+        else
+            due(name);
+        if (step(name)->state == STEP_UNDO_RETRY_WAIT)
+            due(name);
+    }
+    assert_int_equal(step(name)->state, STEP_UNDO_STUCK);
+}
+
+static void what_is_being_undone_goes_on_by_it(void **state)
+{
+    (void)state;
+    start("c c0 c1");
+    ok('a');
+    ok('b');
+    failed('c');
+    expect("COMPENSATING", "SUCCEEDED UNDO_SENT FAILED");
+    next_version_with_other_undos("c c0 c1 c0"); /* of b it is out */
+    expect_refused("step \"b\" has begun, and its undo is another in version 2");
+    to.steps[1].undo = "test.undo";
+    assert_int_equal(migrate(), VERDICT_APPLIED);
+    expect("COMPENSATING", "SUCCEEDED UNDO_SENT FAILED CANCELLED"); /* what is new is not begun */
+    undo_ok('b');
+    expect("COMPENSATING", "UNDO_SENT UNDONE FAILED CANCELLED");
+    undo_ok('a');
+    expect("COMPENSATED", "UNDONE UNDONE FAILED CANCELLED");
+    next_version("c c0 c1 c0");
+    assert_int_equal(migrate(), VERDICT_REFUSED);
+    expect_because("has ended");
+}
+
+static void what_aborts_goes_on_by_it(void **state)
+{
+    (void)state;
+    start("c c s01");
+    failed('b');
+    expect("ABORTING", "SENT FAILED CANCELLED");
+    next_version_with_other_undos("c c"); /* what was cancelled before it began may be gone */
+    assert_int_equal(migrate(), VERDICT_APPLIED);
+    expect("ABORTING", "SENT FAILED");
+    ok('a');
+    expect("COMPENSATING", "UNDO_SENT FAILED");
+}
+
+static void stuck_over_an_undo_that_was_refused(void **state)
 {
     (void)state;
     start("c c0");
     ok('a');
-    next_version("c c0 c1");
     failed('b');
-    expect("COMPENSATING", "UNDO_SENT FAILED");
-    assert_int_equal(migrate(), VERDICT_REFUSED);
-    expect_because("ends by the version that it has");
+    undo_until_stuck('a', true);
+    expect("STUCK/backward", "UNDO_STUCK FAILED");
+    next_version_with_other_undos("c c0");
+    assert_int_equal(migrate(), VERDICT_APPLIED);
+    expect_because("waits for a retry");
+    expect_sent("");
+    expect("STUCK/backward", "UNDO_STUCK FAILED");
+    expect_reason("b: its participant refused; stuck: a: its undo failed, and is out of attempts");
+    intent(EVENT_RETRY, '-');
+    expect_sent("undo a r3");
+    next_version_with_other_undos("c c0");
+    to.version = 3;
+    to.steps[0].undo = "test.third";
+    expect_refused("step \"a\" has begun, and its undo is another in version 3");
     undo_ok('a');
-    assert_int_equal(migrate(), VERDICT_REFUSED);
-    expect_because("has ended");
+    expect("COMPENSATED", "UNDONE FAILED");
+}
+
+static void stuck_over_an_undo_that_may_have_been_done(void **state)
+{
+    (void)state;
+    start("c c0");
+    ok('a');
+    failed('b');
+    undo_until_stuck('a', false);
+    next_version_with_other_undos("c c0");
+    expect_refused("step \"a\" has begun, and its undo is another in version 2");
+    to.steps[0].undo = "test.undo";
+    to.steps[0].undo_retry.max = 9; /* policies may be others */
+    assert_int_equal(migrate(), VERDICT_APPLIED);
+    expect("STUCK/backward", "UNDO_STUCK FAILED");
+    undo_ok('a'); /* late */
+    expect("COMPENSATED", "UNDONE FAILED");
+
+    start("c c0"); /* retried while it is held, then forgotten: an earlier one may be out */
+    ok('a');
+    failed('b');
+    undo_until_stuck('a', false);
+    intent(EVENT_PAUSE, '-');
+    intent(EVENT_RETRY, 'a');
+    expect("COMPENSATING", "UNDO_READY FAILED");
+    reply_of('a', OPERATION_UNDO, EVENT_EXPIRED, 1, 0);
+    expect("STUCK/backward", "UNDO_STUCK FAILED");
+    next_version_with_other_undos("c c0");
+    expect_refused("step \"a\" has begun, and its undo is another in version 2");
+}
+
+static void stuck_over_an_undo_that_could_not_be_built(void **state)
+{
+    (void)state;
+    start("c c0");
+    ok('a');
+    failed('b');
+    apply((struct machine_event){
+        .type = EVENT_UNMAPPABLE, .operation = OPERATION_UNDO, .attempt = 1});
+    expect("STUCK/backward", "UNDO_STUCK FAILED");
+    assert_int_equal(step('a')->undo_round, 0);
+    next_version_with_other_undos("c c0");
+    assert_int_equal(migrate(), VERDICT_APPLIED);
+    expect("STUCK/backward", "UNDO_STUCK FAILED");
+    intent(EVENT_PAUSE, '-');
+    intent(EVENT_RETRY, 'a');
+    expect("COMPENSATING", "UNDO_READY FAILED");
+    intent(EVENT_RESUME, '-');
+    expect_sent("undo a r1");
+    undo_ok('a');
+    expect("COMPENSATED", "UNDONE FAILED");
+}
+
+static void stuck_over_what_must_succeed(void **state)
+{
+    (void)state;
+    start("p t0");
+    ok('a');
+    failed('b');
+    due('b');
+    failed('b');
+    expect("STUCK/forward", "SUCCEEDED FAILED");
+    next_version("p t0 t0");
+    to.steps[1].action = "other.do"; /* at another participant, too */
+    to.steps[1].participant = "other";
+    assert_int_equal(migrate(), VERDICT_APPLIED);
+    expect_because("waits for a retry");
+    expect("COMPLETING", "SUCCEEDED FAILED SENT"); /* what may start does */
+    expect_sent_at(0, "c", OPERATION_ACTION);
+    ok('c');
+    expect("STUCK/forward", "SUCCEEDED FAILED SUCCEEDED");
+    intent(EVENT_RETRY, 'b');
+    expect_sent("action b r3");
+    ok('b');
+    expect("SUCCEEDED", "SUCCEEDED SUCCEEDED SUCCEEDED");
+
     start("p t0");
     ok('a');
     for (int i = 0; i < 3; i++)
         due('b');
-    expect("STUCK/forward", "SUCCEEDED UNKNOWN");
+    expect("STUCK/forward", "SUCCEEDED UNKNOWN"); /* it may have been done */
+    next_version("p t0");
+    to.steps[1].action = "test.other";
+    expect_refused("step \"b\" has begun, and its action is another in version 2");
     next_version("p t0 t1");
+    assert_int_equal(migrate(), VERDICT_APPLIED);
+    ok('b');
+    expect("COMPLETING", "SUCCEEDED SUCCEEDED SENT");
+}
+
+static void what_failed_and_leaves_traces_stays_what_it_was(void **state)
+{
+    (void)state;
+    start("c u"); /* its undo waits for what is in flight */
+    failed('b');
+    expect("ABORTING", "SENT FAILED");
+    next_version("c u");
+    to.steps[1].action = "test.other";
+    expect_refused("step \"b\" has begun, and its action is another in version 2");
+}
+
+static void fan_outs(void **state)
+{
+    (void)state;
+    start("p g0");
+    ok('a');
+    spread('b', 2);
+    reply_element('b', 0, OPERATION_ACTION, EVENT_OK);
+    next_version("p g0");
+    to.steps[1].action = "test.other";
+    expect_refused("step \"b\" has begun, and its action is another in version 2");
+    start("f c0");
+    spread('a', 2);
+    reply_element('a', 0, OPERATION_ACTION, EVENT_OK);
+    reply_element('a', 1, OPERATION_ACTION, EVENT_FAILED);
+    expect("COMPENSATING", "UNDO_SENT(UNDO_SENT FAILED) CANCELLED");
+    next_version_with_other_undos("f c0");
+    expect_refused("step \"a\" has begun, and its undo is another in version 2");
+    next_version("f");
+    assert_int_equal(migrate(), VERDICT_APPLIED);
+    expect("COMPENSATING", "UNDO_SENT(UNDO_SENT FAILED)");
+    next_version("c");
+    to.version = 3;
+    to.steps[0].undo = "test.undo";
+    expect_refused("step \"a\" has begun, and its for_each is another in version 3");
+}
+
+static void what_contradicts_its_record_is_looked_at_first(void **state)
+{
+    (void)state;
+    start("c c");
+    failed('a');
+    reply_of('a', OPERATION_ACTION, EVENT_OK, 1, 0);
+    expect("STUCK/protocol", "FAILED SENT");
+    next_version("c c");
     assert_int_equal(migrate(), VERDICT_REFUSED);
-    expect_because("ends by the version that it has");
+    expect_because("in question");
+    intent(EVENT_RETRY, '-');
+    assert_int_equal(migrate(), VERDICT_APPLIED);
 }
 
 /* What publish writes and the machine does not look at. */
@@ -357,8 +550,9 @@ static void everything_that_publish_writes_is_compared(void **state)
                    "step \"a\" has begun, and its input is another in version 2");
     expect_content(PLAN("1", ""), PLAN("2", ", \"run_if\": {\"input\": {\"x\": 1}}"),
                    "step \"a\" has begun, and its run_if is another in version 2");
+    /* No undo of it is out. */
     expect_content(PLAN("1", ", \"undo_input\": {\"x\": 1}"), PLAN("2", ", \"undo_input\": null"),
-                   "step \"a\" has begun, and its undo_input is another in version 2");
+                   NULL);
     expect_content(PLAN("1", ", \"of_tomorrow\": [1]"), PLAN("2", ", \"of_tomorrow\": [2]"),
                    "step \"a\" has begun, and its of_tomorrow is another in version 2");
     expect_content(PLAN("1", ", \"undo_input\": null"), PLAN("2", ""), NULL);
@@ -383,7 +577,15 @@ int main(void)
         cmocka_unit_test(what_was_skipped_has_begun),
         cmocka_unit_test(only_to_a_newer_version_of_the_same),
         cmocka_unit_test(what_does_not_suit_its_data_is_refused),
-        cmocka_unit_test(only_forward),
+        cmocka_unit_test(what_is_being_undone_goes_on_by_it),
+        cmocka_unit_test(what_aborts_goes_on_by_it),
+        cmocka_unit_test(stuck_over_an_undo_that_was_refused),
+        cmocka_unit_test(stuck_over_an_undo_that_may_have_been_done),
+        cmocka_unit_test(stuck_over_an_undo_that_could_not_be_built),
+        cmocka_unit_test(stuck_over_what_must_succeed),
+        cmocka_unit_test(what_failed_and_leaves_traces_stays_what_it_was),
+        cmocka_unit_test(fan_outs),
+        cmocka_unit_test(what_contradicts_its_record_is_looked_at_first),
         cmocka_unit_test(everything_that_publish_writes_is_compared),
     };
     return cmocka_run_group_tests_name("machine migrate", tests, NULL, NULL);

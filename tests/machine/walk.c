@@ -45,6 +45,9 @@ struct part {
      * pairs one of `stride`, as no two neighbours differ by much. 0: it is not migrated. */
     int versions;
     uint64_t stride;
+    /* Of the one saga: it may be migrated to this version, whose steps' commands are these; NULL:
+     * as they were. */
+    const char *to, *action, *undo;
 };
 
 #define PIVOT_ON (1u << TYPE_PIVOT | 1u << TYPE_RETRIABLE)
@@ -145,6 +148,16 @@ static const struct part parts[] = {
      .is_long = true,
      .versions = 3,
      .stride = 1},
+    {"migrated to another undo", .saga = "c", .to = "c c0", .undo = "test.other",
+     .options = {.unmappable = true, .operators = 1}},
+    {"migrated to other undos", .saga = "c c0", .to = "c c0 c", .undo = "test.other",
+     .options = {.cancel = true}},
+    {"migrated to other undos, traces", .saga = "u c0", .to = "u c0", .undo = "test.other",
+     .options = {.unmappable = true}},
+    {"migrated to other undos, fan-out", .saga = "f", .to = "f c0", .undo = "test.other"},
+    {"migrated to another action", .saga = "p t0", .to = "p t0 t1", .action = "test.other",
+     .options = {.operators = 1}},
+    {"migrated to other actions", .saga = "p t0 t0", .to = "p t0 t0 t1", .action = "test.other"},
 };
 
 #define ROWS_MAX 256
@@ -245,6 +258,20 @@ static void walk_versions(void *context, const struct plan *plan)
     struct versions *versions = context;
     versions->plan = plan;
     sagas_each_version(versions->part->versions, versions->part->types, walk_version, versions);
+}
+
+/* The version that a part's saga may be migrated to. */
+static const struct plan *next_version(const struct part *part)
+{
+    static struct plan to;
+    saga_make(part->to, &to);
+    to.version = 2;
+    for (int i = 0; i < to.step_count; i++) {
+        struct plan_step *step = &to.steps[i];
+        step->action = step->action && part->action ? part->action : step->action;
+        step->undo = step->undo && part->undo ? part->undo : step->undo;
+    }
+    return &to;
 }
 
 static double seconds(void)
@@ -376,11 +403,14 @@ static void walk_part(struct crew *crew, void *tally_of_part, void *context)
     struct walker walker = {crew,           explorer_create(), &part->options,
                             part->attempts, orders->trace,     tally};
     struct versions versions = {.walker = &walker, .part = part};
+    struct world_options options = part->options;
     struct tally before = {0};
     move_taken(&before, false);
     double start = seconds();
     if (part->saga) {
         saga_make(part->saga, &plan);
+        options.to = part->to ? next_version(part) : NULL;
+        walker.options = &options;
         walk_saga(&walker, &plan);
     } else if (part->stride > 0) {
         sagas_each(part->step_count, part->types, walk_versions, &versions);

@@ -414,6 +414,11 @@ static void count_move(struct world *world, const struct move *move,
     world->lied |= (move->is_lie || overruled) && applied;
 }
 
+static bool is_another(const char *one, const char *other)
+{
+    return (one == NULL) != (other == NULL) || (one && strcmp(one, other) != 0);
+}
+
 /* What the participants know goes on under the steps' names. A step that they know of must be one
  * that they would meet in the same way. */
 static const char *migrate(const struct plan *plan, const struct plan *to, struct world *world)
@@ -424,9 +429,17 @@ static const char *migrate(const struct plan *plan, const struct plan *to, struc
         int found = plan_find_step(to, step->name, strlen(step->name));
         if (found >= 0)
             truth[found] = world->truth[i];
+        for (int j = 0; found >= 0 && j < step->elements_max; j++)
+            truth[world_slot(to, found, j)] = world->truth[world_slot(plan, i, j)];
         if (world->truth[i].sent_round > 0 &&
             (found < 0 || to->steps[found].kind != step->kind || to->steps[found].via != step->via))
             return "migrated, and a step that was sent is gone, or is another";
+        if (found >= 0 && is_another(step->action, to->steps[found].action) &&
+            (was_done(&world->truth[i]) || may_be_done(&world->truth[i])))
+            return "migrated to another action, and the one before was, or may still be, done";
+        if (found >= 0 && is_another(step->undo, to->steps[found].undo) &&
+            world->truth[i].undo_sent_round > world->truth[i].undo_failed_round)
+            return "migrated to another undo, and the one before was, or may still be, done";
     }
     memcpy(world->truth, truth, sizeof(truth));
     world->migrated = true;

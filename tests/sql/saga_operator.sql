@@ -98,6 +98,19 @@ update saga.instance set steps = jsonb_set(steps, '{2}', '{"s": "READY", "r": 0,
 select isnt_empty(format('select * from saga.migration_obstacles(array[%L]::uuid[], array[%s])', :'id', :version2), 'one that was held back before anything was sent has not begun');
 update saga.instance set outputs = '{"reserve": {"id": null}}' where id = :'id';
 select is_empty(format('select * from saga.migration_obstacles(array[%L]::uuid[], array[%s])', :'id', :version2), 'null is a value');
+-- An undo that is still to be built is looked at like an input; when the saga is undone, what has not begun is not.
+select saga.define('order'), saga.step('order', 'reserve', action => 'p.reserve', undo => 'p.release', undo_input => '{"of": "$.steps.reserve.of"}'),
+       saga.step('order', 'late', action => 'p.late', kind => 'read_only', after => '{reserve}', input => '{"x": "$.input.none"}'), saga.publish('order');
+prepare obstacle(uuid) as select obstacle from saga.migration_obstacles(array[$1], array[(select id from saga.definition where name = 'order' and version = 3)]);
+update saga.instance set steps = jsonb_set(steps, '{0}', '{"s": "UNDO_STUCK", "r": 1, "u": 2, "a": 0}'), state = 'STUCK', phase = 'backward' where id = :'id';
+select results_eq(format('execute obstacle(%L)', :'id'), $$ values ('step "reserve" would not find $.steps.reserve.of, and has no default for it') $$, 'an undo that was refused is built anew');
+update saga.instance set steps = jsonb_set(steps, '{0}', '{"s": "UNDO_STUCK", "r": 1, "u": 1, "a": 4}') where id = :'id';
+select is_empty(format('execute obstacle(%L)', :'id'), 'one that is out is not: that it differs is for the machine to say');
+update saga.instance set outputs = '{"reserve": {"of": 1}}', steps = jsonb_set(steps, '{0}', '{"s": "UNDO_STUCK", "r": 1, "u": 0, "a": 0}') where id = :'id';
+select is_empty(format('execute obstacle(%L)', :'id'), 'its own output is there');
+update saga.instance set state = 'RUNNING', phase = null, steps = jsonb_set(steps, '{0}', '{"s": "SUCCEEDED", "r": 1, "u": 0, "a": 1}') where id = :'id';
+select results_eq(format('execute obstacle(%L)', :'id'), $$ values ('step "late" would not find $.input.none, and has no default for it') $$, 'forward, the steps to come are looked at');
+update saga.instance set outputs = '{"reserve": {"id": null}}' where id = :'id';
 select saga.define('parent'), saga.step('parent', 'c', via => 'saga', child => 'plain'), saga.publish('parent');
 select saga.start('parent', input => '{}') as parent \gset
 update saga.instance set parent_id = :'parent', parent_step = 'c', parent_round = 1 where id = :'id';
