@@ -292,7 +292,7 @@ declare
 begin
     begin
         ignored := set_config('saga.id', (c.who).saga_id::text, true) || set_config('saga.step', (c.who).step, true)
-            || set_config('saga.operation', (c.who).operation, true)
+            || set_config('saga.element', (c.who).element::text, true) || set_config('saga.operation', (c.who).operation, true)
             || set_config('saga.attempt', coalesce(c.command -> 'saga' ->> 'attempt', '1'), true);
         if c.search_path is not null then
             ignored := set_config('search_path', c.search_path, true);

@@ -38,7 +38,7 @@ grant execute on function
     saga.mark_undone(uuid, text, text, bigint), saga.abandon(uuid, text, bigint), saga.signal(uuid, text, jsonb, text),
     saga.require_step(text), saga.timestamp_of(bigint), saga.migrate(uuid, integer, text, bigint), saga.migration_obstacles(uuid[], integer[])
     to sagapost_operator;
-grant execute on function saga.timestamp_of(bigint) to sagapost_reader;
+grant execute on function saga.timestamp_of(bigint), saga.migration_obstacles(uuid[], integer[]) to sagapost_reader;
 grant select on saga.instances, saga.steps, saga.timeline, saga.definitions, saga.setting, saga.intent, saga.definition, saga.definition_step,
                 saga.instance, saga.ended, saga.history, saga.key, saga.period
     to sagapost_operator, sagapost_reader;

@@ -97,16 +97,30 @@ begin
 end
 $$;
 
--- For people: every element of every fan-out.
+-- For people: every element of every fan-out, and how it stands in one word. stuck: only a person or a late answer moves it.
 create view saga.elements as
 select i.id as saga_id, s.name as step, (u.place - 1)::integer as element, u.status ->> 's' as state, (u.status ->> 'r')::integer as round,
        (u.status ->> 'u')::integer as undo_round, (u.status ->> 'a')::integer as attempt,
-       nullif(i.outputs -> s.name -> (u.place - 1)::integer, 'null') as output, saga.timestamp_of((u.status ->> 'd')::bigint) as due_at
+       nullif(i.outputs -> s.name -> (u.place - 1)::integer, 'null') as output, saga.timestamp_of((u.status ->> 'd')::bigint) as due_at,
+       case when u.status ->> 's' in ('SUCCEEDED', 'SKIPPED') then 'done'
+            when u.status ->> 's' in ('UNKNOWN', 'UNDO_STUCK') or u.status ->> 's' = 'FAILED' and s.kind = 'retriable' then 'stuck'
+            when u.status ->> 's' in ('UNDONE', 'UNDO_EMPTY') then 'undone'
+            when u.status ->> 's' in ('FAILED', 'CANCELLED', 'WAITING') then lower(u.status ->> 's')
+            else 'in_flight' end as stands,
+       s.step as place
 from saga.instances i
 cross join lateral jsonb_array_elements(i.steps) with ordinality e (status, place)
 join saga.definition_step s on s.definition_id = i.definition_id and s.step = e.place - 1
 cross join lateral jsonb_array_elements(e.status -> 'e') with ordinality u (status, place);
 comment on view saga.elements is 'The elements of every step that is fanned out over a list.';
+
+create view saga.fan_outs as
+select e.saga_id, e.step, count(*) as elements, count(*) filter (where e.stands = 'done') as done, count(*) filter (where e.stands = 'in_flight') as in_flight,
+       count(*) filter (where e.stands = 'waiting') as waiting, count(*) filter (where e.stands = 'failed') as failed,
+       count(*) filter (where e.stands = 'stuck') as stuck, count(*) filter (where e.stands = 'undone') as undone,
+       count(*) filter (where e.stands = 'cancelled') as cancelled, e.place
+from saga.elements e group by e.saga_id, e.step, e.place;
+comment on view saga.fan_outs is 'Every step that is fanned out over a list: how many of its elements stand how.';
 
 revoke all on function
     saga.elements_max(), saga.fan_out(saga.draft_step, text), saga.check_fan_outs(jsonb), saga.read_list(jsonb, integer, jsonb, jsonb),
@@ -115,4 +129,4 @@ revoke all on function
 grant execute on function
     saga.read_list(jsonb, integer, jsonb, jsonb), saga.element_outputs(jsonb, text, integer, jsonb, jsonb), saga.merge_elements(jsonb, jsonb)
     to sagapost_worker;
-grant select on saga.elements to sagapost_operator, sagapost_reader;
+grant select on saga.elements, saga.fan_outs to sagapost_operator, sagapost_reader;

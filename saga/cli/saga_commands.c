@@ -5,6 +5,8 @@
 #include "saga/cli/sql.h"
 #include <string.h>
 
+#define ELEMENTS_TOLD 5 /* of each event of a fan-out */
+
 enum cli_exit saga_list_command(struct cli *cli, struct error *error)
 {
     struct pg_params params __attribute__((cleanup(pg_params_free)));
@@ -58,13 +60,26 @@ enum cli_exit saga_query(struct cli *cli, const struct pg_statement *statement,
     return cli_query(cli, statement, &params, ret_rows, error);
 }
 
+/* Scripts get every row. */
+static enum cli_exit timeline_read(struct cli *cli, const struct uuid *id,
+                                   struct pg_result **ret_rows, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    if (cli->json)
+        return saga_query(cli, &sql_cli_saga_timeline, id, ret_rows, error);
+    pg_params_init(&params);
+    pg_params_uuid(&params, id);
+    pg_params_int8(&params, ELEMENTS_TOLD);
+    return cli_query(cli, &sql_cli_saga_timeline_short, &params, ret_rows, error);
+}
+
 enum cli_exit saga_timeline_command(struct cli *cli, struct error *error)
 {
     struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
     struct uuid id;
     enum cli_exit status = saga_find(cli, &id, error);
     if (status == CLI_DONE)
-        status = saga_query(cli, &sql_cli_saga_timeline, &id, &rows, error);
+        status = timeline_read(cli, &id, &rows, error);
     if (status == CLI_DONE)
         output_result(cli, rows, "nothing has happened yet");
     return status;

@@ -1,6 +1,7 @@
 /* `sagapost saga show`: one saga for whoever is on call: its state, why, since when, what is in
  * flight, what happens next and when, and what can be done. */
 #include "saga/cli/forecast.h"
+#include "saga/cli/move.h"
 #include "saga/cli/output.h"
 #include "saga/cli/saga_find.h"
 #include "saga/cli/sql.h"
@@ -25,18 +26,30 @@ enum {
     SHOW_REVISION,
 };
 
-#define SPAN_BYTES 48
+#define SPAN_BYTES     48
+#define ELEMENTS_SHOWN 5 /* of each fan-out */
 /* A timer that fires this long after its time, at an idle worker, has none. */
 #define OVERDUE_US (3 * US_PER_S)
+
+/* So many versions are tried, from the newest down. */
+#define NEWER_TRIED 5
+
+/* To which it could migrate now. */
+struct newer {
+    int64_t newest, fitting;                  /* versions; 0: there is none */
+    char newest_why[ERROR_MESSAGE_BYTES_MAX]; /* why it cannot take it; "" */
+    const char *fitting_because;
+};
 
 struct shown {
     struct cli *cli;
     struct uuid id;
     char id_text[UUID_TEXT_BYTES];
-    struct pg_result *saga, *steps, *since, *asked, *locks;
+    struct pg_result *saga, *steps, *since, *asked, *locks, *fan_outs, *elements;
     bool is_running;
     struct running running;
     struct running_plans plans;
+    struct newer newer;
 };
 
 static void shown_free(struct shown *shown)
@@ -46,6 +59,8 @@ static void shown_free(struct shown *shown)
     pg_result_free(shown->since);
     pg_result_free(shown->asked);
     pg_result_free(shown->locks);
+    pg_result_free(shown->fan_outs);
+    pg_result_free(shown->elements);
     running_plans_free(&shown->plans);
 }
 
@@ -90,6 +105,58 @@ static enum cli_exit read_running(struct shown *shown, struct error *error)
     return status;
 }
 
+static enum cli_exit newer_versions(struct shown *shown, struct pg_result **ret_rows,
+                                    struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    pg_params_init(&params);
+    pg_params_text(&params, shown->running.plan->definition);
+    pg_params_int8(&params, shown->running.plan->version);
+    pg_params_int8(&params, NEWER_TRIED);
+    return cli_query(shown->cli, &sql_cli_saga_newer, &params, ret_rows, error);
+}
+
+/* What cannot be tried, for want of a right or as this program cannot read it, is told like what
+ * does not fit: the rest is worth to be shown. */
+static enum cli_exit read_newer(struct shown *shown, struct error *error)
+{
+    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
+    struct newer *newer = &shown->newer;
+    enum cli_exit status = newer_versions(shown, &rows, error);
+    for (int row = 0; status == CLI_DONE && row < pg_result_rows(rows); row++) {
+        struct move move = {.version = pg_int(rows, row, 0)};
+        enum machine_verdict verdict = VERDICT_REFUSED;
+        const char *because = NULL;
+        struct error failure;
+        if (move_try(shown->cli, &shown->plans, &move, &shown->running, &verdict, &because,
+                     &failure) != CLI_DONE)
+            because = failure.message;
+        if (row == 0)
+            newer->newest = move.version;
+        if (verdict == VERDICT_APPLIED) {
+            newer->fitting = move.version;
+            newer->fitting_because = because; /* constant, of what is applied */
+            break;
+        }
+        if (row == 0)
+            snprintf(newer->newest_why, sizeof newer->newest_why, "%s", because);
+    }
+    return status;
+}
+
+static enum cli_exit read_elements(struct shown *shown, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    pg_params_init(&params);
+    pg_params_uuid(&params, &shown->id);
+    pg_params_int8(&params, ELEMENTS_SHOWN);
+    enum cli_exit status =
+        saga_query(shown->cli, &sql_cli_saga_show_fan_outs, &shown->id, &shown->fan_outs, error);
+    return status == CLI_DONE ? cli_query(shown->cli, &sql_cli_saga_show_elements, &params,
+                                          &shown->elements, error)
+                              : status;
+}
+
 static enum cli_exit read_all(struct shown *shown, struct error *error)
 {
     struct cli *cli = shown->cli;
@@ -107,9 +174,13 @@ static enum cli_exit read_all(struct shown *shown, struct error *error)
     if (status == CLI_DONE)
         status = saga_query(cli, &sql_cli_saga_show_locks, &shown->id, &shown->locks, error);
     if (status == CLI_DONE)
+        status = read_elements(shown, error);
+    if (status == CLI_DONE)
         status = read_since(shown, error);
     if (status == CLI_DONE)
         status = read_running(shown, error);
+    if (status == CLI_DONE && shown->is_running)
+        status = read_newer(shown, error);
     return status;
 }
 
@@ -250,6 +321,26 @@ static void command_text(const struct shown *shown, const struct forecast_verb *
              *step != '\0' ? " " : "", step, revision);
 }
 
+/* The newest version, where it is newer than the saga's, and why it cannot take it. */
+static void print_newest(const struct shown *shown)
+{
+    const struct newer *newer = &shown->newer;
+    FILE *out = shown->cli->out;
+    if (shown->cli->json && newer->newest == 0) {
+        fputs(", \"newest\": null", out);
+    } else if (shown->cli->json) {
+        struct buffer why __attribute__((cleanup(buffer_free)));
+        buffer_init(&why, 0);
+        output_json_string(&why, newer->newest_why);
+        fprintf(out, ", \"newest\": {\"version\": %lld, \"takes_it\": %s, \"because\": %s}",
+                (long long)newer->newest, newer->newest == newer->fitting ? "true" : "false",
+                newer->newest_why[0] != '\0' ? buffer_text(&why) : "null");
+    } else if (newer->newest_why[0] != '\0') {
+        fprintf(out, "version %lld is the newest, and cannot take it: %s\n",
+                (long long)newer->newest, newer->newest_why);
+    }
+}
+
 static void section_can(const struct shown *shown)
 {
     static const char *const headings[] = {"command", "what", NULL};
@@ -263,7 +354,25 @@ static void section_can(const struct shown *shown)
         output_text(output, command);
         output_text(output, verbs[i].because);
     }
+    if (shown->newer.fitting != 0) {
+        char command[128];
+        snprintf(command, sizeof command, "sagapost saga migrate %s --to %lld", shown->id_text,
+                 (long long)shown->newer.fitting);
+        output_text(output, command);
+        output_text(output, shown->newer.fitting_because);
+    }
     output_end(output, "nothing");
+    print_newest(shown);
+}
+
+/* Scripts get each section, people those that say something. */
+static void section_if_any(const struct shown *shown, const char *title, const char *member,
+                           const struct pg_result *rows)
+{
+    if (!shown->cli->json && pg_result_rows(rows) == 0)
+        return;
+    begin_section(shown, title, member);
+    output_result(shown->cli, rows, "none");
 }
 
 static void print_all(const struct shown *shown)
@@ -282,14 +391,11 @@ static void print_all(const struct shown *shown)
     }
     begin_section(shown, "steps", "steps");
     output_result(cli, shown->steps, "no steps");
-    if (cli->json || pg_result_rows(shown->locks) > 0) {
-        begin_section(shown, "locks", "locks");
-        output_result(cli, shown->locks, "none");
-    }
-    if (cli->json || pg_result_rows(shown->asked) > 0) {
-        begin_section(shown, "what was asked", "asked");
-        output_result(cli, shown->asked, "nothing");
-    }
+    section_if_any(shown, "elements of fan-outs", "fan_outs", shown->fan_outs);
+    section_if_any(shown, "elements that are not over, the first of each", "elements",
+                   shown->elements);
+    section_if_any(shown, "locks", "locks", shown->locks);
+    section_if_any(shown, "what was asked", "asked", shown->asked);
     if (cli->json) {
         fputs(", \"since\": ", cli->out);
         output_record(cli, shown->since);

@@ -25,6 +25,9 @@ declare
     amount integer := (input ->> 'n')::integer * case op when 'undo' then -1 else 1 end;
     how    text := (select t.state from store.trouble t where t.i = (input ->> 'i')::integer and t.operation = op);
 begin
+    if (input ->> 'i')::integer >= 0 and input ->> 'i' <> current_setting('saga.element') then
+        raise exception 'element % is told that it is %', input ->> 'i', current_setting('saga.element');
+    end if;
     if how = 'SG001' then
         perform saga.fail('told', 'to fail');
     elsif how is not null then
@@ -169,14 +172,25 @@ def test_retriable_elements_and_an_operator(store, programs):
     """One element is refused until it is out of retries; the others do not wait for it. Retried by name, it is done."""
     store.define(kind="retriable", more=", for_each_at_once => 1")
     store.fill(A=10, B=0)
-    saga = store.start(("A", 1), ("B", 1), ("A", 2))
+    store.fill(A=50)
+    saga = store.start(("A", 1), ("B", 1), ("A", 2), *[("A", 1)] * 17)
     assert store.wait(saga, "STUCK") and "pick[1]: no_stock" in store.column(saga, "reason")
-    assert store.elements(saga) == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
+    assert store.elements(saga) == ["SUCCEEDED", "FAILED", *["SUCCEEDED"] * 18]
+    run = store.place.sagapost
+    shown = json.loads(run("saga", "show", saga, "--json"))
+    assert shown["fan_outs"] == [{"step": "pick", "elements": 20, "done": 19, "in_flight": 0, "waiting": 0, "failed": 0, "stuck": 1, "undone": 0, "cancelled": 0}]
+    assert [(row["element"], row["state"]) for row in shown["elements"]] == [("pick[1]", "FAILED")]
+    assert "pick[1]" in run("saga", "show", saga).split("elements that are not over")[1]
+    text = run("saga", "timeline", saga)
+    assert "pick[1]" in text and "pick, 14 more" in text and text.count("succeeded") == 1 + 5 + 1, text  # go, five elements, the others
+    assert len([row for row in json.loads(run("saga", "timeline", saga, "--json")) if row["event"] == "succeeded"]) == 1 + 19
+    (top,) = json.loads(run("saga", "top", "--json"))["definitions"]
+    assert (top["elements_in_flight"], top["elements_failed"]) == (0, 1)
     assert "it is not stuck" in store.place.sagapost("saga", "retry", saga, "pick[0]", expect=4)
     store.fill(B=1)
     store.place.sagapost("saga", "retry", saga, "pick[1]")
     assert store.wait(saga, *ENDED) == "SUCCEEDED"
-    assert store.stock() == {"A": 7, "B": 0} and store.column(saga, "outputs")["pick"][1] == {"took": 1, "i": 1}
+    assert store.stock() == {"A": 30, "B": 0} and store.column(saga, "outputs")["pick"][1] == {"took": 1, "i": 1}
 
 
 def test_an_undo_that_is_stuck_and_an_operator(store, programs):
@@ -188,6 +202,8 @@ def test_an_undo_that_is_stuck_and_an_operator(store, programs):
     assert store.wait(saga, "STUCK") == "STUCK"
     wait_until(lambda: store.elements(saga) == ["UNDO_STUCK", "UNDO_STUCK", "UNDONE", "FAILED"], 60, lambda: store.show(saga))
     assert store.step(saga) == "UNDO_STUCK" and "1 of 4 undone" in store.place.sagapost("saga", "show", saga)
+    shown = json.loads(store.place.sagapost("saga", "show", saga, "--json"))
+    assert [row["element"] for row in shown["elements"]] == ["pick[0]", "pick[1]", "pick[3]"], "stuck before failed"
     store.place.sagapost("saga", "mark-undone", saga, "pick[0]")
     wait_until(lambda: store.elements(saga)[0] == "UNDONE", 60, lambda: store.show(saga))
     store.peace()

@@ -92,7 +92,7 @@ def test_what_was_done_must_be_the_same(shared):
     for version, (steps, why) in enumerate(
         (
             ([("a", "compensable", "", {"input": given}), WAIT, PIVOT], 'step "a" has begun, and its input is another in version 2'),
-            ([("a", "compensable", "", {"run_if": given}), WAIT, PIVOT], 'step "a" has begun, and its run_if is another in version 3'),
+            ([("a", "compensable", "", {"run_if": "'{\"input\": {}}'"}), WAIT, PIVOT], 'step "a" has begun, and its run_if is another in version 3'),
             ([FIRST, ("x", "read_only", ""), ("approval", "read_only", "a,x", SIGNAL), PIVOT], 'step "approval" has begun, and version 4 has it come after "x"'),
             ([FIRST, ("p", "pivot", "a")], 'step "approval" has begun, and version 5 has no such step'),
             ([FIRST, WAIT, ("p", "pivot", "approval", {"input": "'{\"n\": \"$.steps.a.none\"}'"})], 'step "p" would not find $.steps.a.none, and has no default for it'),
@@ -168,8 +168,11 @@ def stuck(told, saga):
 def mend(told, saga, version):
     """It stays stuck, with nothing sent, until it is retried."""
     run = told.place.sagapost
+    assert f"sagapost saga migrate {saga} --to {version}  " in run("saga", "show", saga)
     assert "would be applied" in run("saga", "migrate", saga, "--to", version, "--dry-run")
     effects = told.effects(saga)
+    newest = json.loads(run("saga", "show", saga, "--json"))["newest"]
+    assert newest["takes_it"] == (newest["version"] == version)
     assert "what is stuck waits for a retry" in run("saga", "migrate", saga, "--to", version)
     assert (told.state(saga), told.column(saga, "version"), told.effects(saga)) == ("STUCK", version, effects)
     run("saga", "retry", saga)
@@ -228,7 +231,15 @@ def test_stuck_over_an_undo(shared):
     shared.define("unbuilt", steps("""'{"n": "$.steps.a.nothing"}'"""))
     for words in ((), ("--dry-run",)):
         assert 'step "a" would not find $.steps.a.nothing' in shared.place.sagapost("saga", "migrate", saga, "--to", 2, *words, expect=4)
+    run = shared.place.sagapost
+    why = "step \"a\" would not find $.steps.a.nothing, and has no default for it"
+    assert f"version 2 is the newest, and cannot take it: {why}" in run("saga", "show", saga)
+    assert "saga migrate" not in run("saga", "show", saga)
+    assert json.loads(run("saga", "show", saga, "--json"))["newest"] == {"version": 2, "takes_it": False, "because": why}
     shared.define("unbuilt", steps("""'{"n": "$.steps.a.did"}'"""))
+    shared.define("unbuilt", [("a", "read_only", ""), ("no", "pivot", "a")])
+    text = run("saga", "show", saga)
+    assert f"saga migrate {saga} --to 3 " in text and 'version 4 is the newest, and cannot take it: step "a" has begun, and is read_only in version 4' in text
     mend(shared, saga, 3)
     end(shared, saga, "COMPENSATED")
     assert shared.effects(saga) == ["a", "-a"]

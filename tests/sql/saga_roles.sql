@@ -24,9 +24,9 @@ insert into wanted values
     ('sagapost_worker', '{outcome}', 'INSERT SELECT UPDATE'),
     ('sagapost_definer', '{draft, draft_step, definition, definition_step, definitions, reservation}', 'SELECT'),
     ('sagapost_definer', '{handler}', 'DELETE INSERT SELECT UPDATE'),
-    ('sagapost_operator', '{instances, children, locks, steps, elements, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, outcome,
+    ('sagapost_operator', '{instances, children, locks, steps, elements, fan_outs, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, outcome,
                             outcome_horizon, reservation}', 'SELECT'),
-    ('sagapost_reader', '{instances, children, locks, steps, elements, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, reservation}', 'SELECT');
+    ('sagapost_reader', '{instances, children, locks, steps, elements, fan_outs, timeline, definitions, setting, intent, definition, definition_step, instance, ended, history, period, key, handler, reservation}', 'SELECT');
 select set_eq('select * from allowed where role = ''' || name || '''', 'select role, unnest(relations), privileges from wanted where role = ''' || name || '''', name || ': relations')
 from role;
 select is((select string_agg(attname, ' ' order by attname) from pg_attribute where attrelid = 'saga.intent'::regclass and attnum > 0
@@ -42,7 +42,7 @@ insert into wanted_function values
                            escrow_amount, escrow_refuse, open_reservation, close_reservation, end_reservation}'),
     ('sagapost_participant', '{receive, reply, fail}'),
     ('sagapost_operator', '{intend, intend_many, cancel, pause, resume, retry, skip, mark_undone, abandon, signal, require_step, timestamp_of, migrate, migration_obstacles}'),
-    ('sagapost_reader', '{timestamp_of}');
+    ('sagapost_reader', '{timestamp_of, migration_obstacles}');
 select set_eq('select function from callable where role = ''' || name || '''', 'select unnest(functions) from wanted_function where role = ''' || name || '''', name || ': functions')
 from role where name not in ('sagapost_worker', 'sagapost_relay');
 select is_empty($$ select * from callable where role = 'sagapost_relay' $$, 'sagapost_relay: functions');
