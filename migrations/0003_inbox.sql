@@ -51,6 +51,10 @@ begin
             errcode = 'SG112',
             message = format('inbox.accept: %s is null', case when consumer is null then 'consumer' else 'message_id' end);
     end if;
+    -- After COMMIT the message is acknowledged, and is nowhere else any more: a crash of PostgreSQL must not take it back.
+    if current_setting('synchronous_commit') = 'off' then
+        perform set_config('synchronous_commit', 'on', true);
+    end if;
     if inbox.is_uuid_v7(message_id) then
         insert into inbox.seen (message_id, consumer) values (message_id, consumer) on conflict do nothing;
     else

@@ -308,6 +308,11 @@ declare
     who saga.identity := saga.identify(command);
 begin
     perform saga.require_read_committed();
+    -- Once it is stored that a call outside has started, the call is made: were that taken back by a crash of PostgreSQL, a probe would fence the action and
+    -- say that it was never done. All else here is answered by a message, which goes out when its transaction is on disk.
+    if external and current_setting('synchronous_commit') = 'off' then
+        perform set_config('synchronous_commit', 'on', true);
+    end if;
     if who.saga_id < saga.lock_outcomes() then
         verdict := 'expired';
         reply := saga.expired_reply(command);

@@ -1,6 +1,6 @@
 -- The inbox: once for each consumer and message, by the time in the id, never again for what it has forgotten.
 \ir lib/session.sql
-select plan(63);
+select plan(66);
 
 -- An id of version 7 of a given time.
 create function id_at(at timestamptz) returns uuid language sql as $$
@@ -30,6 +30,20 @@ select is(count(*)::integer, 0, 'without gaps') from (select starts_at, lag(ends
 select results_eq($$ select relation::text collate "C" from inbox.period union all select 'seen_default' order by 1 $$,
                   $$ select relname::text collate "C" from pg_inherits join pg_class on pg_class.oid = inhrelid where inhparent = 'inbox.seen'::regclass order by 1 $$,
                   'they are the partitions of inbox.seen');
+
+-- A crash of PostgreSQL must not take it back.
+set synchronous_commit = off;
+begin;
+select inbox.accept('disk', outbox.uuid_v7()) \gset durable_
+select is(current_setting('synchronous_commit'), 'on', 'COMMIT of what was accepted waits for the disk');
+commit;
+select is(current_setting('synchronous_commit'), 'off', 'nothing changes for other transactions');
+set synchronous_commit = local;
+begin;
+select inbox.accept('disk', outbox.uuid_v7()) \gset durable_
+select is(current_setting('synchronous_commit'), 'local', 'who asks for more than off knows why');
+commit;
+reset synchronous_commit;
 
 -- Once.
 set role sagapost_participant;

@@ -6,6 +6,20 @@ select no_plan();
 
 create function begin_outside(command jsonb) returns text language sql as $$ select verdict from saga.receive(command, external => true) $$;
 
+-- A crash of PostgreSQL must not take it back.
+set synchronous_commit = off;
+begin;
+select begin_outside(cmd('disk1')) \gset durable_
+select is(current_setting('synchronous_commit'), 'on', 'COMMIT of what was begun waits for the disk');
+commit;
+select is(current_setting('synchronous_commit'), 'off', 'nothing changes for other transactions');
+set synchronous_commit = local;
+begin;
+select begin_outside(cmd('disk2')) \gset durable_
+select is(current_setting('synchronous_commit'), 'local', 'who asks for more than off knows why');
+commit;
+reset synchronous_commit;
+
 -- An action ---------------------------------------------------------------------------------------------------------------------
 select is(begin_outside(cmd('a')), 'execute', 'begun, and committed');
 select is(outcome_of('a'), 'started r1', 'as started');
