@@ -4,6 +4,7 @@
 #include "outbox/runtime/daemon.h"
 #include "outbox/runtime/streams.h"
 #include "saga/cli/cli.h"
+#include "saga/cli/output.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -314,7 +315,7 @@ int main(int argc, char **argv)
         }
     }
     if (status != CLI_DONE)
-        fprintf(stderr, "sagapost: %s\n", error.message);
+        output_failure(error.message);
     if (!is_printed() && status == CLI_DONE)
         status = CLI_FAILED;
     pg_client_close(cli.pg);

@@ -63,6 +63,16 @@ static void append_readable(struct buffer *out, enum cell_kind kind, const char 
     }
 }
 
+void output_failure(const char *message)
+{
+    struct buffer readable __attribute__((cleanup(buffer_free)));
+    buffer_init(&readable, 0);
+    append_readable(&readable, CELL_JSON, message); /* the lines of a message of libpq stay */
+    if (readable.failed)
+        out_of_memory();
+    fprintf(stderr, "sagapost: %s\n", buffer_text(&readable));
+}
+
 /* JSON is for programs, and has escapes of its own. */
 static char *copy_of(const struct output *output, enum cell_kind kind, const char *text)
 {

@@ -26,6 +26,9 @@ void output_json(struct output *output, const char *json); /* a value that is JS
 void output_time_text(int64_t unix_us, char out[OUTPUT_TIME_BYTES]); /* as output_time */
 void output_json_string(struct buffer *out, const char *text);       /* with its quotes */
 
+/* Why the command failed, on standard error; what somebody else wrote cannot drive a terminal. */
+void output_failure(const char *message);
+
 /* Prints and frees. `when_empty` is said to people in place of an empty table. */
 void output_end(struct output *output, const char *when_empty);
 

@@ -144,6 +144,15 @@ def test_exit_statuses(place, arguments, status, names):
     assert names in place.sagapost(*arguments, expect=status)
 
 
+def test_a_message_of_failure_does_not_drive_the_terminal(place):
+    key = "a\x1b]0;owned\x07\x9b ü"
+    done = subprocess.run(
+        [PROGRAMS["sagapost"], "saga", "show", key], env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3 and r'"a\u001b]0;owned\u0007\u009b ü"' in done.stderr
+
+
 @pytest.mark.parametrize("target", [">/dev/full", ">&-"])
 @pytest.mark.parametrize("words", ["status", "saga list --json", "--help"])
 def test_output_that_is_lost(place, words, target):
