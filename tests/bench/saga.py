@@ -1,7 +1,6 @@
 """Sagas through real messages: how many a second, and how fast one is alone."""
 
 import statistics
-import threading
 import time
 
 from harness.sandbox import Place
@@ -9,10 +8,9 @@ from harness.shop import Shop
 from harness.wait import wait_until
 
 from load import publisher
-from saga_load import STEPS, THREE_STEPS, all_succeeded, daemons, p99, run_three, wait_ended
+from saga_load import CLIENTS, STEPS, THREE_STEPS, all_succeeded, by_clients, daemons, p99, start_by_clients, wait_ended
 
 ALONE = 50
-SHOPS = 8  # clients that place orders: one would be measured instead of the sagas
 
 
 def three_steps(sandbox, options):
@@ -21,15 +19,18 @@ def three_steps(sandbox, options):
     place.sql(THREE_STEPS)
     bare = publisher(place, options.messages, "bench.quorum", "quorum", "library")[0]
     with daemons(place), place.connect().cursor() as cursor:
-        run_three(cursor, 100)  # plans are made, partitions are there
+        clients = [place.connect() for _ in range(CLIENTS)]
+        start_by_clients(clients, 100)  # plans are made, partitions are there
+        wait_ended(cursor)
         for _ in range(ALONE):
             cursor.execute("select saga.start('three', '{\"n\": 0}', 'alone-' || gen_random_uuid())")
             wait_ended(cursor, every_s=0.005)
         cursor.execute("select extract(epoch from ended_at - started_at)::float8 * 1000 from saga.instances where key like 'alone-%'")
         alone = [row[0] for row in cursor]
         begun = time.monotonic()
-        run_three(cursor, options.sagas)
-        rate = options.sagas / (time.monotonic() - begun)
+        started = start_by_clients(clients, options.sagas)
+        wait_ended(cursor)
+        rate = started / (time.monotonic() - begun)
     all_succeeded(place)
     place.close()
     return rate, bare, alone
@@ -51,13 +52,9 @@ def orders(sandbox, options):
         shop.place_orders(10)
         shop.wait_ended()
         begun = time.monotonic()
-        clients = [threading.Thread(target=place_orders, args=(place, client, options.sagas // SHOPS)) for client in range(SHOPS)]
-        for client in clients:
-            client.start()
-        for client in clients:
-            client.join()
+        by_clients(lambda client: place_orders(place, client, options.sagas // CLIENTS))
         wait_until(lambda: shop.open() == 0, 300, "every saga ended", every_s=0.05)
-        rate = options.sagas // SHOPS * SHOPS / (time.monotonic() - begun)
+        rate = options.sagas // CLIENTS * CLIENTS / (time.monotonic() - begun)
     place.close()
     return rate
 

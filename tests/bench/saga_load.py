@@ -1,5 +1,6 @@
 """A saga of three steps whose handlers do nothing, so that what is measured is the engine; and the daemons that run it."""
 
+import concurrent.futures
 import contextlib
 import statistics
 
@@ -21,6 +22,9 @@ select saga.step('three', 'capture', action => 'bench.capture', kind => 'pivot',
 select saga.step('three', 'ship', action => 'bench.ship', kind => 'retriable', after => '{capture}', input => '{"n": "$.steps.reserve.id"}');
 select * from saga.publish('three');
 """
+
+# Who start sagas, each on a connection of its own: one alone waits for its own commits, and is measured instead of the sagas.
+CLIENTS = 8
 
 # Each in a transaction of its own, as services start them.
 START = """
@@ -62,6 +66,19 @@ def run_three(cursor, count, accounts=1000000000):
     """Starts so many, about so many accounts, and waits for all; how often it looked."""
     cursor.execute(START.format(count=count, accounts=accounts))
     return wait_ended(cursor)
+
+
+def by_clients(work):
+    """Runs work(client) for each of the clients, all at the same time."""
+    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(work, range(CLIENTS)))
+
+
+def start_by_clients(connections, count):
+    """Starts sagas, the same number on each of the connections; how many those are together."""
+    each = START.format(count=count // CLIENTS, accounts=1000000000)
+    by_clients(lambda client: connections[client].cursor().execute(each))
+    return count // CLIENTS * CLIENTS
 
 
 def all_succeeded(place, definition="three"):
