@@ -21,8 +21,9 @@ struct stream {
     int64_t end_id, up_to; /* what the window, and what the chunk asked for, ends at */
     int32_t rows_asked;
     int64_t bytes_asked;
-    bool busy;      /* a statement is on its way */
-    bool exhausted; /* nothing is left after the chunk */
+    int32_t rows_most; /* asked for at once, by learn_rows_most; 0: no limit beside the room */
+    bool busy;         /* a statement is on its way */
+    bool exhausted;    /* nothing is left after the chunk */
 };
 
 struct source {

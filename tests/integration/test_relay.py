@@ -90,6 +90,21 @@ def test_large_rows_through_a_small_memory(place, daemons):
     assert sorted(queue.numbers(20)) == list(range(1, 21))
 
 
+def test_large_rows_are_looked_at_a_few_times_each(place, daemons):
+    """What a statement leaves for the next one because of its bytes was looked at too, and a large payload comes from its TOAST table each time."""
+    queue = Queue(place, "large")
+    place.sql(
+        "insert into outbox.message (type, key, payload) select 'large', 'k' || n, json_build_object('n', n, 'x', (select string_agg(md5((n * 1000 + i)::text), '')"
+        " from generate_series(1, 256) i)) from generate_series(1, 300) n"
+    )
+    relay = daemons("outbox-relay", "--read-ahead-bytes", "256kB")
+    assert sorted(queue.numbers(300)) == list(range(1, 301))
+    assert relay.terminate() == 0  # PostgreSQL counts what a connection did when it ends, at the latest
+    looks = "select sum(idx_scan) from pg_stat_all_tables where relid in (select reltoastrelid from pg_class join outbox.leaf on relation = pg_class.oid)"
+    wait_until(lambda: place.value(looks) >= 300, 30, "the looks are counted")
+    assert place.value(looks) <= 300 * 6  # 300 of them the INSERT's
+
+
 def test_rows_of_transactions_that_overlap(place, daemons):
     """Late rows (of transactions older than the window) and fresh ones, in one window and over several, each in its order."""
     queue = Queue(place, "order")
