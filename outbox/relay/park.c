@@ -189,6 +189,8 @@ void park_stop(struct park *park)
     keys_clear(park->batch_held);
     if (park->lane)
         lane_forget(park->lane);
+    pg_result_free(park->intents);
+    park->intents = NULL;
     loop_timer_disarm(park->retry_timer);
     park_set_due(park, PARK_NEVER);
 }
@@ -216,18 +218,32 @@ static void on_intents(void *data, struct pg_result *result, const struct error 
 {
     struct park *park = data;
 
-    if (!park_answered(park, failure))
+    if (park_answered(park, failure))
+        park->intents = pg_result_keep(result);
+}
+
+/* Only a commit frees a key: before it the row may stay where it was, and later ones of its key
+ * must not go past it. */
+static void on_intents_committed(void *data, struct pg_result *result, const struct error *failure)
+{
+    struct park *park = data;
+    struct pg_result *intents __attribute__((cleanup(pg_result_freep))) = park->intents;
+
+    (void)result;
+    park->intents = NULL;
+    if (!park_answered(park, failure) || !intents)
         return;
     park->state = PARK_IDLE;
-    park->intents_wanted = pg_int(result, 0, INTENTS_ANSWERED) > 0; /* there may be more */
+    park->intents_wanted = pg_int(intents, 0, INTENTS_ANSWERED) > 0; /* there may be more */
     if (!park->intents_wanted)
         return;
-    log_info("operators' intents applied", LOG_INT("requeued", pg_int(result, 0, INTENTS_REQUEUED)),
-             LOG_INT("discarded", pg_int(result, 0, INTENTS_DISCARDED)));
-    for (int i = 0; i < pg_result_rows(result); i++)
-        if (!pg_is_null(result, i, INTENTS_KEY_HASH))
-            keys_release(park->options.held, (uint64_t)pg_int(result, i, INTENTS_KEY_HASH));
-    promote(park, result);
+    log_info("operators' intents applied",
+             LOG_INT("requeued", pg_int(intents, 0, INTENTS_REQUEUED)),
+             LOG_INT("discarded", pg_int(intents, 0, INTENTS_DISCARDED)));
+    for (int i = 0; i < pg_result_rows(intents); i++)
+        if (!pg_is_null(intents, i, INTENTS_KEY_HASH))
+            keys_release(park->options.held, (uint64_t)pg_int(intents, i, INTENTS_KEY_HASH));
+    promote(park, intents);
     park_ask_next(park);
     park_count(park);
 }
@@ -238,7 +254,7 @@ static void apply_intents(struct park *park)
     park->state = PARK_APPLYING;
     park_begin_params(park);
     park_send(park, &sql_relay_intents, on_intents);
-    park_sync(park, NULL);
+    park_sync(park, on_intents_committed);
 }
 
 void park_look_for_intents(struct park *park)
@@ -350,6 +366,7 @@ void park_destroy(struct park *park)
     if (!park)
         return;
     lane_destroy(park->lane);
+    pg_result_free(park->intents);
     if (park->flow)
         flow_clear(park->flow, chunk_release_row, NULL);
     flow_destroy(park->flow);

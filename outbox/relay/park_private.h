@@ -28,6 +28,7 @@ struct park {
     size_t in_memory;
     bool finishing;
     bool intents_wanted;
+    struct pg_result *intents; /* answered; their commit is awaited. NULL: none are */
     int64_t due_us;  /* when the first waiting row is due, by our clock; PARK_NEVER: none */
     int64_t used_us; /* when the lane had something to do */
     uint64_t rows;
