@@ -97,7 +97,8 @@ def table(relay, worker):
         ("`saga-worker`", worker, set(worker.help) - both),
     ):
         rows = "".join(f"| `{name}` | {told.types[name]} | {told.help[name]} |\n" for name in sorted(names))
-        text += f"\n**{title}**\n\n| metric | type | what it is |\n| --- | --- | --- |\n{rows}"
+        if rows:
+            text += f"\n**{title}**\n\n| metric | type | what it is |\n| --- | --- | --- |\n{rows}"
     return text + "\n"
 
 
