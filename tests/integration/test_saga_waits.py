@@ -72,8 +72,8 @@ def test_a_timer_outlives_its_worker(told, daemons):
     daemons("outbox-relay").wait_ready()
     dies = daemons("saga-worker").wait_ready()
     sagas = [told.start("nap") for _ in range(20)]
-    for saga in sagas:
-        wait_step(told, saga, "w", "PARKED")
+    parked = "select count(*) from saga.steps where step = 'w' and state = 'PARKED'"
+    wait_until(lambda: told.place.value(parked) > 0, 60, "no timer runs")  # not all of them: on a slow machine the first have ended by then
     dies.kill()
     daemons("saga-worker").wait_ready()
     for saga in sagas:
