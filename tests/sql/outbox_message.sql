@@ -1,5 +1,5 @@
 -- The log: its shape, its defaults, and what is refused at the INSERT, with which words.
-select plan(64);
+select plan(69);
 
 -- Shape.
 select is(relkind::text, 'p', 'the log is partitioned') from pg_class where oid = 'outbox.message'::regclass;
@@ -76,6 +76,17 @@ select is(refused('type, payload', $$ 't', to_json(repeat('x', 1048576 - 2)) $$)
 select is(refused('type, payload_bytes', $$ 't', repeat('x', 1048577)::bytea $$),
           '23514 payload_bytes: outbox.message.payload_bytes has 1048577 bytes, at most 1048576 are allowed (outbox.configure)', 'payload_bytes too large');
 select is(refused('type, payload_bytes', $$ 't', repeat('x', 1048576)::bytea $$), 'accepted', 'payload_bytes as large as may be');
+
+-- Long texts are looked at closely: each may be as long as it may be alone, and what else the row has is looked at as ever.
+select is(refused('type, payload, exchange, routing_key, content_type, correlation_id, reply_to, key, headers',
+                  format('repeat(''t'', 255), %1$s, %2$s, %2$s, %2$s, %2$s, %2$s, repeat(''k'', 1024), %3$s', payload, 'repeat(''x'', 255)', headers)), expected, name)
+  from (values ('all texts as long as may be', $$ '{}' $$, $$ '{}' $$, 'accepted'),
+               ('and a payload too large', $$ to_json(repeat('x', 1048576)) $$, $$ '{}' $$,
+                '23514 payload: outbox.message.payload has 1048578 bytes, at most 1048576 are allowed (outbox.configure)'),
+               ('and headers that are not flat', $$ '{}' $$, $$ '{"a": {}}' $$, '23514 headers: outbox.message.headers is not flat: "a" holds an object or a list'),
+               ('and no payload', 'null', $$ '{}' $$, '23514 payload: outbox.message.payload or payload_bytes must be given, and not both')) as t (name, payload, headers, expected);
+select is(refused('type, payload, payload_bytes, headers', $$ 't', null, repeat('x', 1048577)::bytea, '{"a": {}}' $$),
+          '23514 payload_bytes: outbox.message.payload_bytes has 1048577 bytes, at most 1048576 are allowed (outbox.configure)', 'two faults: the first is told');
 
 -- Headers. The limits are looked at again where the common case has a short cut: below and above 255 bytes, all text and not.
 select is(refused('type, payload, headers', format('''t'', ''{}'', %s', value)), expected, name)
