@@ -61,6 +61,26 @@ begin
 end
 $$;
 
+-- Who may publish (sagapost_writer) could write to every exchange that the relay may: a command, and a handler would run with any input, or a reply, and a step
+-- would count as done. So these exchanges, and their queues by the default exchange, are for saga-worker and for the functions of this schema, which run
+-- as their owner. Every name is qualified rather than pinned: it is in the workers' way.
+create function saga.guard_exchanges() returns trigger
+language plpgsql
+as $$
+begin
+    if not pg_catalog.pg_has_role(current_user, 'sagapost_worker', 'USAGE')
+       and not pg_catalog.pg_has_role(current_user, (select c.relowner from pg_catalog.pg_class c where c.oid operator(pg_catalog.=) tg_relid), 'USAGE') then
+        raise exception using errcode = 'insufficient_privilege', message = 'commands and replies of sagas are written by saga.start, saga.reply and saga-worker alone';
+    end if;
+    return new;
+end
+$$;
+create trigger guard_exchanges before insert on outbox.message for each row
+    when (new.exchange in ('saga.commands', 'saga.replies')
+          or coalesce(new.exchange, '') = '' and (starts_with(coalesce(new.routing_key, new.type), 'saga.commands.')
+                                                  or starts_with(coalesce(new.routing_key, new.type), 'saga.replies.')))
+    execute function saga.guard_exchanges();
+
 -- Why data must not go into a saga, or null. As text it may be much longer than jsonb holds it: 1e130000 is 130,001 digits. Deeper data would go to the
 -- dead-letter queue at a worker (body-depth-max), and its step would be in doubt for ever; templates and child sagas add levels of their own.
 create function saga.data_problem(data jsonb) returns text

@@ -1,5 +1,5 @@
 -- Who may what in outbox and inbox: the whole matrix of roles, relations, columns and functions, and then by trying.
-select plan(45);
+select plan(52);
 
 create temporary table role as
 select 'sagapost_' || name as name from unnest('{writer, relay, worker, definer, participant, operator, reader}'::text[]) as name;
@@ -89,6 +89,14 @@ select throws_ok(statement, '42501', null, 'a writer: ' || statement)
   from unnest(array['select * from outbox.message', 'update outbox.message set type = ''x''', 'delete from outbox.message', 'truncate outbox.message',
                     'select setval(''outbox.message_id_seq'', 1)', 'select outbox.truncate_leaf(1)', 'select outbox.configure()',
                     'select * from outbox.parked', 'select inbox.accept(''c'', gen_random_uuid())']) as statement;
+select throws_ok(format('insert into outbox.message (type, exchange, routing_key, payload) values (%L, %L, %L, ''{}'')', type, exchange, routing_key), '42501',
+                 'commands and replies of sagas are written by saga.start, saga.reply and saga-worker alone', format('a writer forges nothing: %s %s %s', type, exchange, routing_key))
+  from (values ('t', 'saga.commands', 'payment.capture'), ('t', 'saga.replies', 'shop'), ('t', '', 'saga.replies.shop'), ('t', null, 'saga.commands.payment'),
+               ('saga.commands.payment', null, null)) as t (type, exchange, routing_key);
+select lives_ok($$ insert into outbox.message (type, exchange, payload) values ('saga.commands.done', 'mine', '{}'), ('t', 'saga.events', '{}') $$, 'and writes to all others');
+reset role;
+set role sagapost_worker;
+select lives_ok($$ insert into outbox.message (type, exchange, routing_key, payload) values ('t', 'saga.replies', 'shop', '{}') $$, 'a worker may');
 reset role;
 set role sagapost_relay;
 select lives_ok('select * from outbox.message', 'the relay reads the log');
