@@ -5,7 +5,8 @@
  *
  * After every failure but SAGAPOST_ERROR_USAGE the transaction is aborted or gone: roll back (to a
  * savepoint, where there is one). The library itself never begins, commits or rolls back, but for
- * the inbox's client (inbox.h), which says so. */
+ * the inbox's client (inbox.h) and, to a savepoint of its own, sagapost_saga_carry_out (saga.h),
+ * which say so. */
 #ifndef SAGAPOST_ERROR_H
 #define SAGAPOST_ERROR_H
 

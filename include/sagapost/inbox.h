@@ -99,7 +99,10 @@ struct sagapost_inbox_message {
 struct sagapost_inbox_options {
     const char *amqp; /* amqp:// or amqps:// */
     const char *queue;
-    const char *consumer;        /* as for sagapost_inbox_accept */
+    const char *consumer; /* as for sagapost_inbox_accept */
+    /* on_batch recognises by itself what comes again, as sagapost_saga_carry_out does: it gets
+     * every message, nothing is written for the inbox, and a message-id need not be there. */
+    bool recognises;
     const char *connection_name; /* what RabbitMQ shows; NULL: the consumer's name */
     int prefetch;                /* 1 to 65535; 0: 200 */
     int batch_max;               /* 1 to prefetch; 0: 100, or the prefetch if that is less */

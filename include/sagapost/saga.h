@@ -25,8 +25,23 @@
  *     PQexec(connection, "commit");
  *     acknowledge, only now
  *
- * On trouble: "rollback", and all of it again. Giving up after a few times: "begin", reply with
- * SAGAPOST_OUTCOME_TRANSIENT without receiving, "commit", acknowledge. On every verdict but
+ * sagapost_saga_carry_out does all of this between "begin" and "commit", given the work; and the
+ * inbox's client (inbox.h) does the rest: consuming, transactions, acknowledging, both servers that
+ * go and come back. So a participant in C is its work and a main of ten lines:
+ *
+ *     static int on_batch(void *data, PGconn *connection,
+ *                         const struct sagapost_inbox_message *messages, int count)
+ *     {
+ *         int code = 0;
+ *         for (int i = 0; i < count && code == 0; i++)
+ *             code = sagapost_saga_carry_out(connection, messages[i].body, messages[i].body_bytes,
+ *                                            work, data, NULL);
+ *         return code;
+ *     }
+ *     ... .queue = "saga.commands.hotel", .recognises = true, .on_batch = on_batch ...
+ *
+ * By hand: on trouble, "rollback", and all of it again. Giving up after a few times: "begin", reply
+ * with SAGAPOST_OUTCOME_TRANSIENT without receiving, "commit", acknowledge. On every verdict but
  * EXECUTE, RESUME and IN_DOUBT the answer is queued already: commit and acknowledge. If COMMIT's
  * answer is lost, do not acknowledge: the redelivery is recognised.
  *
@@ -86,6 +101,10 @@ struct sagapost_received {
     enum sagapost_verdict verdict;
     char *input; /* JSON; what to do it with. NULL: the verdict has none */
     char *reply; /* JSON; what was queued as the answer. NULL: none, the program replies */
+    /* Whose command it is; with the operation ("action", "undo", "probe") what its effect is known
+     * by. element: of a step that is fanned out, else 0. */
+    char *saga, *step, *operation;
+    int element;
 };
 
 /* command: the message's body, as it came. SAGAPOST_ERROR_USAGE outside of a transaction. The
@@ -118,6 +137,36 @@ SAGAPOST_API int sagapost_saga_reply_failure(PGconn *connection, const void *com
                                              const char *code, const char *message,
                                              const char *details, bool *ret_recorded,
                                              struct sagapost_error *error);
+
+/* What came of the work. Comes zero-initialised. */
+struct sagapost_answer {
+    char *output;        /* JSON, from malloc: it is freed; NULL: {} */
+    const char *refusal; /* a business no: its code; the work is rolled back. NULL: it is done */
+    const char *message; /* of a refusal, for people; may be NULL */
+    const char *details; /* of a refusal, JSON; NULL: {} */
+};
+
+/* The work of a command that is to be executed: an action or an undo. Must neither begin, commit
+ * nor roll back (savepoints are fine). Returns 0: done, or refused, as `answer` says; or
+ *   SAGAPOST_ERROR_AGAIN, _LOST   goes back to the caller, who rolls back and does all of it again
+ *   any other negative number     is rolled back and answered TRANSIENT with what `error` says: the
+ *                                 step's own retry policy decides what comes next
+ * sagapost_result_error makes such a number of a statement that failed. */
+typedef int sagapost_saga_work(void *data, PGconn *connection,
+                               const struct sagapost_received *command,
+                               struct sagapost_answer *answer, struct sagapost_error *error);
+
+/* Receives the command, does its work in a savepoint, if it is to be done, and answers, all in the
+ * transaction that is open. 0: commit, and acknowledge after that. Negative: roll back. Then it is
+ * AGAIN or LOST, to be done again; BAD_DATA or REFUSED: it is no command, reject it; or USAGE: the
+ * work ended the transaction. A command that was begun `external` is answered TRANSIENT. */
+SAGAPOST_API int sagapost_saga_carry_out(PGconn *connection, const void *command,
+                                         size_t command_bytes, sagapost_saga_work *work, void *data,
+                                         struct sagapost_error *error);
+
+/* 0 when the statement went well; else what to make of its failure. */
+SAGAPOST_API int sagapost_result_error(PGconn *connection, const PGresult *result,
+                                       struct sagapost_error *error);
 
 #ifdef __cplusplus
 }

@@ -187,7 +187,8 @@ static void on_delivery(void *data, const struct broker_delivery *delivery)
         buffer_clear(&message->body);
         (void)fail(&why, SAGAPOST_ERROR_BAD_DATA, "its body is larger than body_bytes_max");
         inbox_refuse(inbox, message, &why);
-    } else if (uuid_parse(arrived->message_id, strlen(arrived->message_id), &id, &error) < 0) {
+    } else if (!inbox->options.recognises &&
+               uuid_parse(arrived->message_id, strlen(arrived->message_id), &id, &error) < 0) {
         (void)fail(&why, SAGAPOST_ERROR_BAD_DATA,
                    arrived->message_id[0] == '\0' ? "it has no message-id"
                                                   : "its message-id is no UUID");

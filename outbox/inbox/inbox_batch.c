@@ -50,9 +50,12 @@ static int accept_range(struct sagapost_inbox *inbox, int first, int count, int 
         const struct arrived *arrived = inbox->messages[first + i]->extra;
         inbox->ids[i] = arrived->message_id;
     }
-    if (sagapost_internal_begin(inbox->connection, &failure->told) < 0 ||
-        sagapost_internal_accept_batch(inbox->connection, inbox->options.consumer, inbox->ids,
-                                       count, inbox->firsts, &failure->told) < 0)
+    if (sagapost_internal_begin(inbox->connection, &failure->told) < 0)
+        return fail_server(failure);
+    if (inbox->options.recognises)
+        memset(inbox->firsts, true, (size_t)count * sizeof(*inbox->firsts));
+    else if (sagapost_internal_accept_batch(inbox->connection, inbox->options.consumer, inbox->ids,
+                                            count, inbox->firsts, &failure->told) < 0)
         return fail_server(failure);
     *ret_fresh = 0;
     for (int i = 0; i < count; i++) {

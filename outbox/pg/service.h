@@ -28,6 +28,10 @@ void sagapost_internal_jsonb(struct service_params *params, const void *json, si
 
 enum service_scope { SERVICE_ANYWHERE, SERVICE_IN_TRANSACTION };
 
+/* What a statement that failed means. */
+int sagapost_internal_fail_result(PGconn *connection, const PGresult *result,
+                                  struct sagapost_error *error) MUST_CHECK;
+
 /* Runs the statement, which gives one row, in text. Frees what `params` owns. */
 int sagapost_internal_call(PGconn *connection, enum service_scope scope,
                            const struct pg_statement *statement, struct service_params *params,

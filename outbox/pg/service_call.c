@@ -93,7 +93,8 @@ static enum sagapost_code code_of(const char *sqlstate)
     return SAGAPOST_ERROR_NO_SERVICE;
 }
 
-static int fail_result(PGconn *connection, const PGresult *result, struct sagapost_error *error)
+int sagapost_internal_fail_result(PGconn *connection, const PGresult *result,
+                                  struct sagapost_error *error)
 {
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -149,7 +150,7 @@ int sagapost_internal_call(PGconn *connection, enum service_scope scope,
         result = PQexecParams(connection, statement->sql, params->count, NULL, params->values,
                               params->lengths, params->formats, 0);
         if (PQresultStatus(result) != PGRES_TUPLES_OK)
-            code = fail_result(connection, result, error);
+            code = sagapost_internal_fail_result(connection, result, error);
         else if (PQntuples(result) != 1)
             code = sagapost_internal_fail(error, "the server gave no row");
     }
@@ -168,7 +169,7 @@ int sagapost_internal_command(PGconn *connection, const char *sql, struct sagapo
 
     PGresult *result = PQexec(connection, sql);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
-        code = fail_result(connection, result, error);
+        code = sagapost_internal_fail_result(connection, result, error);
     else if (strcmp(PQcmdStatus(result), sql) != 0)
         code = sagapost_internal_fail(error, "the transaction had failed, and was rolled back");
     PQclear(result);

@@ -121,14 +121,19 @@ int sagapost_saga_receive(PGconn *connection, const void *command, size_t comman
     int verdict = find_verdict(PQgetvalue(result, 0, 0));
     if (verdict < 0)
         code = sagapost_internal_fail(error, "the database is newer: it gave an unknown verdict");
-    else if (take_text(result, 1, &received.input) < 0 || take_text(result, 2, &received.reply) < 0)
+    else if (take_text(result, 1, &received.input) < 0 ||
+             take_text(result, 2, &received.reply) < 0 ||
+             take_text(result, 3, &received.saga) < 0 || take_text(result, 4, &received.step) < 0 ||
+             take_text(result, 5, &received.operation) < 0)
         code = sagapost_internal_fail(error, "no memory for the command");
+    int element = (int)strtol(PQgetvalue(result, 0, 6), NULL, 10);
     PQclear(result);
     if (code < 0) {
         sagapost_received_free(&received);
         return code;
     }
     received.verdict = (enum sagapost_verdict)verdict;
+    received.element = element;
     *ret_received = received;
     return 0;
 }
@@ -139,7 +144,10 @@ void sagapost_received_free(struct sagapost_received *received)
         return;
     free(received->input);
     free(received->reply);
-    received->input = received->reply = NULL;
+    free(received->saga);
+    free(received->step);
+    free(received->operation);
+    *received = (struct sagapost_received){.verdict = received->verdict};
 }
 
 static int send_reply(PGconn *connection, const struct pg_statement *statement,

@@ -399,6 +399,23 @@ static void stops_and_runs_again(void **state)
     assert_int_equal(sagapost_inbox_run(inbox, &error), 0);
 }
 
+/* All of it is on_batch's: also what comes again, and what has no message-id. */
+static void nothing_is_remembered_for_one_that_recognises(void **state)
+{
+    (void)state;
+    struct sagapost_inbox_options options = options_of_test();
+    options.recognises = true;
+    create_with(&options);
+    send_with("a", "");
+    send_with("b", "018f0000-0000-7000-8000-000000000001");
+    send_with("b", "018f0000-0000-7000-8000-000000000001");
+    wait_for(3, 0, 0);
+    assert_done("a,b,b");
+    assert_string_equal(value_of("select count(*) from inbox.seen where message_id = "
+                                 "'018f0000-0000-7000-8000-000000000001'"),
+                        "0");
+}
+
 static void mistakes_are_named(void **state)
 {
     (void)state;
@@ -452,6 +469,7 @@ int main(void)
         inbox_test(failed_transaction_is_no_success),
         inbox_test(work_must_not_end_the_transaction),
         inbox_test(stops_and_runs_again),
+        inbox_test(nothing_is_remembered_for_one_that_recognises),
         inbox_test(mistakes_are_named),
     };
     if (getenv("SAGAPOST_TEST_POSTGRES") == NULL || getenv("SAGAPOST_TEST_AMQP") == NULL)

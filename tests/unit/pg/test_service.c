@@ -338,6 +338,108 @@ static void begin_outside_and_come_back(void **state)
     value_of("commit");
 }
 
+/* What the work is told to do. */
+static int how_it_goes(void *data, PGconn *given, const struct sagapost_received *command,
+                       struct sagapost_answer *answer, struct sagapost_error *why)
+{
+    const char *how = data;
+    assert_ptr_equal(given, connection);
+    assert_string_equal(command->saga, saga);
+    assert_string_equal(command->step, "book");
+    assert_string_equal(command->operation, "action");
+    assert_int_equal(command->element, 0);
+    assert_non_null(strstr(command->input, "nights"));
+    value_of("insert into done values (1)");
+    if (strcmp(how, "done") == 0)
+        answer->output = strdup("{\"room\": 8}");
+    if (strcmp(how, "no JSON") == 0)
+        answer->output = strdup("room 8");
+    if (strcmp(how, "refused") == 0)
+        answer->refusal = "no_room";
+    if (strcmp(how, "ends") == 0)
+        value_of("commit");
+    if (strcmp(how, "lies") == 0)
+        PQclear(PQexec(connection, "select 1 / 0"));
+    if (strcmp(how, "again") == 0)
+        return SAGAPOST_ERROR_AGAIN;
+    if (strcmp(how, "lost") == 0) {
+        PQclear(PQexec(connection, "select pg_terminate_backend(pg_backend_pid())"));
+        return SAGAPOST_ERROR_NO_SERVICE;
+    }
+    if (strcmp(how, "broken") != 0)
+        return 0;
+    PGresult *result = PQexec(connection, "select nothing from nowhere");
+    int code = sagapost_result_error(connection, result, why);
+    PQclear(result);
+    return code;
+}
+
+static void start_another(void)
+{
+    must(sagapost_saga_start(connection, "trip", "{\"nights\": 2}", NULL, saga, &error));
+}
+
+static const char *carry_out(const char *how, int round, int wanted)
+{
+    char command[2000];
+    size_t bytes = command_of(command, sizeof(command), "action", round);
+    value_of("begin");
+    int code = sagapost_saga_carry_out(connection, command, bytes, how_it_goes,
+                                       (void *)(uintptr_t)how, &error);
+    assert_int_equal(code, wanted);
+    if (code < 0)
+        assert_int_equal(error.code, code);
+    value_of(code == 0 ? "commit" : "rollback");
+    return last_outcome();
+}
+
+static void a_command_is_carried_out(void **state)
+{
+    (void)state;
+    value_of("create table done (n int)");
+    start_another();
+    const char *nothing = "0";
+    assert_string_equal(carry_out("broken", 1, 0), "transient");
+    assert_non_null(strstr(
+        value_of("select payload::text from outbox.message order by id desc limit 1"), "42P01"));
+    carry_out("lies", 1, 0);
+    assert_non_null(
+        strstr(value_of("select payload::text from outbox.message order by id desc limit 1"),
+               "had failed"));
+    assert_string_equal(carry_out("no JSON", 1, 0), "transient");
+    const char *before = strdup(value_of("select count(*) from outbox.message"));
+    carry_out("again", 1, SAGAPOST_ERROR_AGAIN);
+    assert_string_equal(value_of("select count(*) from outbox.message"), before);
+    free((char *)(uintptr_t)before);
+    assert_string_equal(carry_out("refused", 1, 0), "failed");
+    assert_string_equal(value_of("select count(*) from done"), nothing);
+    assert_string_equal(carry_out("done", 2, 0), "ok");
+    assert_string_equal(carry_out("broken", 2, 0), "ok"); /* it was done, and is answered again */
+    assert_string_equal(value_of("select count(*) from done"), "1");
+
+    start_another();
+    char command[2000];
+    size_t bytes = command_of(command, sizeof(command), "action", 1);
+    value_of("begin");
+    assert_int_equal(
+        sagapost_saga_carry_out(connection, command, bytes, how_it_goes, (char[]){"lost"}, &error),
+        SAGAPOST_ERROR_LOST);
+    PQreset(connection);
+    value_of("begin");
+    assert_int_equal(
+        sagapost_saga_carry_out(connection, "none", 4, how_it_goes, (char[]){"done"}, &error),
+        SAGAPOST_ERROR_BAD_DATA);
+    value_of("rollback");
+    assert_int_equal(sagapost_saga_carry_out(connection, command, bytes, NULL, NULL, &error),
+                     SAGAPOST_ERROR_USAGE);
+    value_of("begin");
+    struct sagapost_received received;
+    must(sagapost_saga_receive(connection, command, bytes, true, &received, &error));
+    sagapost_received_free(&received);
+    value_of("commit");
+    assert_string_equal(carry_out("done", 1, 0), "transient"); /* begun outside: not known */
+}
+
 static void bad_commands_say_why(void **state)
 {
     (void)state;
@@ -375,6 +477,7 @@ int main(void)
         cmocka_unit_test(signal_and_cancel),
         cmocka_unit_test(take_part),
         cmocka_unit_test(begin_outside_and_come_back),
+        cmocka_unit_test(a_command_is_carried_out),
         cmocka_unit_test(bad_commands_say_why),
     };
     if (test_conninfo() == NULL)
