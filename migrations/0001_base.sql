@@ -63,5 +63,10 @@ create function outbox.uuid_v7() returns uuid
             || substr(gen_random_uuid()::text, 16))::uuid;
 comment on function outbox.uuid_v7() is 'A new UUID of version 7: its first 48 bits are the milliseconds since 1970.';
 
-revoke all on function outbox.uuid_v7() from public;
+-- Below every UUIDv7 of this millisecond, above all earlier ones.
+create function outbox.uuid_floor(at timestamptz) returns uuid
+    language sql immutable strict parallel safe
+    return rpad(lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
+
+revoke all on function outbox.uuid_v7(), outbox.uuid_floor(timestamptz) from public;
 grant execute on function outbox.uuid_v7() to sagapost_writer, sagapost_worker, sagapost_participant;

@@ -68,11 +68,6 @@ create function inbox.is_uuid_v7(id uuid) returns boolean
     language sql immutable strict parallel safe
     return get_byte(uuid_send(id), 6) >> 4 = 7 and get_byte(uuid_send(id), 8) >> 6 = 2;
 
--- Below every UUIDv7 of this millisecond, above all earlier ones.
-create function inbox.uuid_floor(at timestamptz) returns uuid
-    language sql immutable strict parallel safe
-    return rpad(lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
-
 create function inbox.refuse_expired() returns trigger
     language plpgsql
 as $$
@@ -89,7 +84,7 @@ create function inbox.refuse_before(at timestamptz) returns void
 as $$
 begin
     execute format('create or replace trigger refuse_expired before insert on inbox.seen_default
-                    for each row when (new.message_id < %L::uuid) execute function inbox.refuse_expired()', inbox.uuid_floor(at));
+                    for each row when (new.message_id < %L::uuid) execute function inbox.refuse_expired()', outbox.uuid_floor(at));
 end
 $$;
 
@@ -100,8 +95,8 @@ create function inbox.create_period(starts_at timestamptz, ends_at timestamptz) 
 as $$
 declare
     relation name := format('seen_%s', to_char(starts_at, 'YYYYMMDD"_"HH24MISS'));
-    low      uuid := inbox.uuid_floor(starts_at);
-    high     uuid := inbox.uuid_floor(ends_at);
+    low      uuid := outbox.uuid_floor(starts_at);
+    high     uuid := outbox.uuid_floor(ends_at);
 begin
     lock table inbox.seen in share row exclusive mode;
     execute format('create table inbox.%I (like inbox.seen including defaults including constraints)', relation);

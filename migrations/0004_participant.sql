@@ -45,15 +45,6 @@ create table saga.handler (
 );
 comment on table saga.handler is 'The SQL function that runs an action, registered with saga.handle.';
 
--- Ids ---------------------------------------------------------------------------------------------------------------------------
-
--- The lowest UUID of a millisecond.
-create function saga.lowest_id(at timestamptz) returns uuid
-language sql immutable
-as $$
-    select pg_catalog.rpad(pg_catalog.lpad(pg_catalog.to_hex(pg_catalog.floor(extract(epoch from at) * 1000)::bigint), 12, '0'), 32, '0')::uuid
-$$;
-
 -- Partitions --------------------------------------------------------------------------------------------------------------------
 
 -- Makes the partitions of the days to come and drops those of days past `keep`. Call it twice a day; saga-worker does.
@@ -80,8 +71,8 @@ begin
     created := 0;
     dropped := 0;
     for day in 0 .. days_ahead loop
-        low := saga.lowest_id((utc_day + day * interval '1 day') at time zone 'utc');
-        high := saga.lowest_id((utc_day + (day + 1) * interval '1 day') at time zone 'utc');
+        low := outbox.uuid_floor((utc_day + day * interval '1 day') at time zone 'utc');
+        high := outbox.uuid_floor((utc_day + (day + 1) * interval '1 day') at time zone 'utc');
         -- A day some of whose outcomes already lie in the default partition stays there: they cannot be in two places.
         if to_regclass(format('saga.outcome_%s', to_char(utc_day + day * interval '1 day', 'YYYYMMDD'))) is null
            and not exists (select from saga.outcome_default d where d.saga_id >= low and d.saga_id < high) then
@@ -95,15 +86,15 @@ begin
         select c.relname
         from pg_inherits i join pg_class c on c.oid = i.inhrelid
         where i.inhparent = 'saga.outcome'::regclass and c.relname ~ '^outcome_[0-9]{8}$'
-          and saga.lowest_id((to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'utc') <= horizon
+          and outbox.uuid_floor((to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'utc') <= horizon
     loop
         execute format('drop table saga.%I', partition.relname);
         dropped := dropped + 1;
     end loop;
     delete from saga.outcome_default d where d.saga_id < horizon;
     update saga.outcome_horizon h
-    set saga_id = saga.lowest_id(date_trunc('day', (clock_timestamp() - keep) at time zone 'utc') at time zone 'utc')
-    where h.saga_id < saga.lowest_id(date_trunc('day', (clock_timestamp() - keep) at time zone 'utc') at time zone 'utc');
+    set saga_id = outbox.uuid_floor(date_trunc('day', (clock_timestamp() - keep) at time zone 'utc') at time zone 'utc')
+    where h.saga_id < outbox.uuid_floor(date_trunc('day', (clock_timestamp() - keep) at time zone 'utc') at time zone 'utc');
 end
 $$;
 comment on function saga.maintain_outcomes is 'Makes the partitions of saga.outcome for the days to come, drops those past `keep`.';

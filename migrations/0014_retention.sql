@@ -21,8 +21,8 @@ create function saga.create_period(starts_at timestamptz, ends_at timestamptz) r
 as $$
 declare
     suffix text := to_char(starts_at, 'YYYYMMDD"_"HH24MISS');
-    low    uuid := saga.lowest_id(starts_at);
-    high   uuid := saga.lowest_id(ends_at);
+    low    uuid := outbox.uuid_floor(starts_at);
+    high   uuid := outbox.uuid_floor(ends_at);
     part   record;
 begin
     if starts_at <= clock_timestamp() then
@@ -55,7 +55,7 @@ begin
                                              and (exists (select from saga.instance p where p.id = e.parent_id)
                                                   or exists (select from saga.ended p where p.id = e.parent_id and p.ended_at > $3))
                                            limit $4) as kept', old.ended)
-       into strict kept using saga.lowest_id(old.starts_at), saga.lowest_id(old.ends_at), ended_after, at_most;
+       into strict kept using outbox.uuid_floor(old.starts_at), outbox.uuid_floor(old.ends_at), ended_after, at_most;
     return kept;
 end
 $$;
@@ -65,8 +65,8 @@ create function saga.drop_period(old saga.period, ended_after timestamptz) retur
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-    low      uuid := saga.lowest_id(old.starts_at);
-    high     uuid := saga.lowest_id(old.ends_at);
+    low      uuid := outbox.uuid_floor(old.starts_at);
+    high     uuid := outbox.uuid_floor(old.ends_at);
     children integer;
 begin
     lock table saga.history in access exclusive mode;
@@ -114,7 +114,7 @@ begin
     most := coalesce(cardinality(gone), 0);
     delete from saga.key k
      using (select o.key, o.definition from saga.key o
-             where o.saga_id < saga.lowest_id(now_at - setting.key_retention)
+             where o.saga_id < outbox.uuid_floor(now_at - setting.key_retention)
                and not exists (select from saga.instance i where i.id = o.saga_id)
                and not exists (select from saga.ended e where e.id = o.saga_id)
              order by o.saga_id limit at_most) as old

@@ -170,15 +170,16 @@ begin
 end
 $$;
 
--- What no step wants any more.
-create function saga.drop_unwanted(resources text[], owners uuid[]) returns void
+-- Takes these steps away, and out of the queue what no step wants any more.
+create function saga.drop_steps(steps saga.lock_step[]) returns void
 language plpgsql volatile
 as $$
 declare
     free text[];
 begin
+    delete from saga.lock_step w using unnest(steps) u where w.saga_id = u.saga_id and w.step = u.step and w.resource = u.resource;
     with gone as (
-        delete from saga.lock_queue q using (select distinct u.resource, u.owner_id from unnest(resources, owners) u (resource, owner_id)) u
+        delete from saga.lock_queue q using (select distinct u.resource, u.owner_id from unnest(steps) u) u
         where q.resource = u.resource and q.owner_id = u.owner_id
               and not exists (select from saga.lock_step s where s.resource = q.resource and s.owner_id = q.owner_id)
         returning q.resource
@@ -195,19 +196,13 @@ $$;
 create function saga.leave_locks(saga_ids uuid[]) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    resources text[];
-    owners    uuid[];
 begin
     perform saga.order_locks();
-    with gone as (
-        delete from saga.lock_step w using saga.instance i, saga.definition_step d
-        where w.saga_id = any (saga_ids) and i.id = w.saga_id and d.definition_id = i.definition_id and d.name = w.step and d.via = 'lock'
-              and i.steps -> d.step ->> 's' not in ('PARKED', 'SUCCEEDED')
-        returning w.resource, w.owner_id
-    )
-    select array_agg(g.resource), array_agg(g.owner_id) into resources, owners from gone g;
-    perform saga.drop_unwanted(resources, owners);
+    perform saga.drop_steps(array(
+        select w from saga.lock_step w
+        join saga.instance i on i.id = w.saga_id
+        join saga.definition_step d on d.definition_id = i.definition_id and d.name = w.step and d.via = 'lock'
+        where w.saga_id = any (saga_ids) and i.steps -> d.step ->> 's' not in ('PARKED', 'SUCCEEDED')));
 end
 $$;
 comment on function saga.leave_locks is 'Takes steps that no longer wait for their lock out of the queue; for saga-worker.';
@@ -217,8 +212,7 @@ create function saga.release_locks(saga_ids uuid[]) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    resources text[];
-    owners    uuid[];
+    free text[];
 begin
     if not exists (select from saga.lock_queue q where q.owner_id = any (saga_ids))
        and not exists (select from saga.lock_step s where s.saga_id = any (saga_ids)) then
@@ -233,20 +227,17 @@ begin
           order by s.resource, s.owner_id, s.saga_id) k
     where q.resource = k.resource and q.owner_id = k.owner_id;
     -- A child that has succeeded may still be undone, with its parent; of one that was closed nobody knows what it left.
-    with gone as (
-        delete from saga.lock_step w using saga.ended e, saga.lock_queue q
-        where w.saga_id = any (saga_ids) and e.id = w.saga_id and q.resource = w.resource and q.owner_id = w.owner_id
-              and (e.parent_id is null or e.state = 'COMPENSATED' or q.held_at is null)
-        returning w.resource, w.owner_id
-    )
-    select array_agg(g.resource), array_agg(g.owner_id) into resources, owners from gone g;
-    perform saga.drop_unwanted(resources, owners);
+    perform saga.drop_steps(array(
+        select w from saga.lock_step w
+        join saga.ended e on e.id = w.saga_id
+        join saga.lock_queue q on q.resource = w.resource and q.owner_id = w.owner_id
+        where w.saga_id = any (saga_ids) and (e.parent_id is null or e.state = 'COMPENSATED' or q.held_at is null)));
     with gone as (
         delete from saga.lock_queue q where q.owner_id = any (saga_ids) returning q.resource
     )
-    select array_agg(g.resource) into resources from gone g;
-    if resources is not null then
-        perform saga.hand_over(resources);
+    select array_agg(g.resource) into free from gone g;
+    if free is not null then
+        perform saga.hand_over(free);
     end if;
 end
 $$;
@@ -414,7 +405,7 @@ comment on view saga.locks is 'Every lock: which saga holds it, who waits for it
 
 revoke all on function
     saga.lock_owner(uuid), saga.order_locks(), saga.find_deadlock(text, uuid), saga.take_lock(uuid, text, text), saga.hand_over(text[]),
-    saga.take_locks(integer[], uuid[], integer[]), saga.drop_unwanted(text[], uuid[]), saga.leave_locks(uuid[]), saga.release_locks(uuid[]),
+    saga.take_locks(integer[], uuid[], integer[]), saga.drop_steps(saga.lock_step[]), saga.leave_locks(uuid[]), saga.release_locks(uuid[]),
     saga.sweep_locks(), saga.lock(text), saga.plan_lock(saga.draft_step), saga.plan_escrow(saga.draft_step), saga.settlements(jsonb)
     from public;
 grant execute on function saga.take_locks(integer[], uuid[], integer[]), saga.leave_locks(uuid[]), saga.release_locks(uuid[]), saga.sweep_locks()

@@ -22,7 +22,7 @@ def test_late_messages_of_a_saga_that_is_gone_change_nothing(told, daemons):
     )
     assert len(messages) == 6
     told.place.sql("select saga.drop_period(p, 'infinity') from saga.period p where starts_at <= now() and ends_at > now()")
-    told.place.sql("update saga.outcome_horizon set saga_id = saga.lowest_id(now() + interval '1 hour')")
+    told.place.sql("update saga.outcome_horizon set saga_id = outbox.uuid_floor(now() + interval '1 hour')")
     assert told.state_or_none(saga) is None
     channel = told.place.channel()
     for exchange, key, body, _ in messages:

@@ -17,9 +17,9 @@ select is(inbox.is_uuid_v7(id::uuid), expected, name)
                ('01900000-0000-4000-8000-000000000000', false, 'version 4'), ('01900000-0000-1000-8000-000000000000', false, 'version 1'),
                ('01900000-0000-8000-8000-000000000000', false, 'version 8'), ('00000000-0000-0000-0000-000000000000', false, 'nil'),
                ('ffffffff-ffff-ffff-ffff-ffffffffffff', false, 'max')) as t (id, expected, name);
-select is(inbox.uuid_floor('1970-01-01 00:00:00Z'), '00000000-0000-0000-0000-000000000000', 'the epoch');
-select is(inbox.uuid_floor('2022-02-22 19:22:22Z'), '017f22e2-79b0-0000-0000-000000000000', 'the example of RFC 9562');
-select ok(inbox.uuid_floor('2022-02-22 19:22:22Z') < '017f22e2-79b0-7cc3-98c4-dc0c0c07398f' and inbox.uuid_floor('2022-02-22 19:22:22.001Z') > '017f22e2-79b0-7cc3-98c4-dc0c0c07398f',
+select is(outbox.uuid_floor('1970-01-01 00:00:00Z'), '00000000-0000-0000-0000-000000000000', 'the epoch');
+select is(outbox.uuid_floor('2022-02-22 19:22:22Z'), '017f22e2-79b0-0000-0000-000000000000', 'the example of RFC 9562');
+select ok(outbox.uuid_floor('2022-02-22 19:22:22Z') < '017f22e2-79b0-7cc3-98c4-dc0c0c07398f' and outbox.uuid_floor('2022-02-22 19:22:22.001Z') > '017f22e2-79b0-7cc3-98c4-dc0c0c07398f',
           'its id is between the floors of its millisecond and of the next');
 select ok(inbox.is_uuid_v7(outbox.uuid_v7()), 'outbox.uuid_v7 makes version 7');
 

@@ -9,7 +9,7 @@ create function day_of(at timestamptz) returns text language sql as $$ select 's
 -- A saga of that time, with an action done.
 create function saga_at(at timestamptz) returns uuid language plpgsql as $$
 begin
-    update saga_of_test set id = overlay(gen_random_uuid()::text placing left(saga.lowest_id(at)::text, 13) from 1 for 13)::uuid;
+    update saga_of_test set id = overlay(gen_random_uuid()::text placing left(outbox.uuid_floor(at)::text, 13) from 1 for 13)::uuid;
     perform take(cmd('a'));
     return (select id from saga_of_test);
 end
@@ -22,7 +22,7 @@ select is(leaf_of(saga_at(now())), day_of(now()), 'today');
 select is(leaf_of(saga_at(now() + interval '3 days')), day_of(now() + interval '3 days'), 'a day to come');
 select is(leaf_of(saga_at(now() + interval '30 days')), 'saga.outcome_default', 'a clock far ahead');
 select is(leaf_of(saga_at(now() - interval '3 days')), 'saga.outcome_default', 'before there was a partition');
-select is(saga.lowest_id('2026-01-02 00:00:00+00'), '019b7c01-0400-0000-0000-000000000000'::uuid, 'the lowest id of a time');
+select is(outbox.uuid_floor('2026-01-02 00:00:00+00'), '019b7c01-0400-0000-0000-000000000000'::uuid, 'the lowest id of a time');
 select throws_ok($$ select saga.maintain_outcomes(keep => '1 hour') $$, 'SG206', null, 'a day is kept at least');
 select throws_ok($$ select saga.maintain_outcomes(days_ahead => 0) $$, 'SG206', null, 'and one made ahead');
 
@@ -41,9 +41,9 @@ begin
     end loop;
 end
 $$;
-update saga_of_test set id = overlay(id::text placing left(saga.lowest_id(now())::text, 13) from 1 for 13)::uuid;
+update saga_of_test set id = overlay(id::text placing left(outbox.uuid_floor(now())::text, 13) from 1 for 13)::uuid;
 select cmd('a') as today \gset
-update saga_of_test set id = overlay(id::text placing left(saga.lowest_id(now() + interval '2 days')::text, 13) from 1 for 13)::uuid;
+update saga_of_test set id = overlay(id::text placing left(outbox.uuid_floor(now() + interval '2 days')::text, 13) from 1 for 13)::uuid;
 call look(array[:'today', cmd('b')]::jsonb[]);
 select is(min(indexes)::integer, 3, 'a batch opens the outcomes of three days for sagas of today and in two days') from opened;
 call look(array[:'today', jsonb_set(:'today', '{saga,step}', '"b"')]::jsonb[]);
@@ -61,8 +61,8 @@ select is(leaf_of(:'ahead'), 'saga.outcome_default', 'which stay where they are'
 do $$
 begin
     execute format('create table %s partition of saga.outcome for values from (%L) to (%L)', day_of(now() - interval '20 days'),
-                   saga.lowest_id(date_trunc('day', now() at time zone 'utc') at time zone 'utc' - interval '20 days'),
-                   saga.lowest_id(date_trunc('day', now() at time zone 'utc') at time zone 'utc' - interval '19 days'));
+                   outbox.uuid_floor(date_trunc('day', now() at time zone 'utc') at time zone 'utc' - interval '20 days'),
+                   outbox.uuid_floor(date_trunc('day', now() at time zone 'utc') at time zone 'utc' - interval '19 days'));
 end
 $$;
 select saga_at(now() - interval '20 days') as old \gset
@@ -95,8 +95,8 @@ select is(take(cmd('a')), 'expired', 'brings nothing back');
 do $$
 begin
     execute format('create table %s partition of saga.outcome for values from (%L) to (%L)', day_of(now() - interval '8 days'),
-                   saga.lowest_id(date_trunc('day', now() at time zone 'utc') at time zone 'utc' - interval '8 days'),
-                   saga.lowest_id(date_trunc('day', now() at time zone 'utc') at time zone 'utc' - interval '7 days'));
+                   outbox.uuid_floor(date_trunc('day', now() at time zone 'utc') at time zone 'utc' - interval '8 days'),
+                   outbox.uuid_floor(date_trunc('day', now() at time zone 'utc') at time zone 'utc' - interval '7 days'));
 end
 $$;
 select saga_at(now() - interval '8 days') as racing \gset

@@ -11,7 +11,7 @@ select version from saga.publish('order');
 -- A saga as it was started then, with a key and two rows of history; it ended at `ended`, or runs.
 create function saga_of(started timestamptz, ended timestamptz default null) returns uuid language plpgsql as $$
 declare
-    new_id uuid := overlay(outbox.uuid_v7()::text placing left(saga.lowest_id(started)::text, 13) from 1 for 13)::uuid;
+    new_id uuid := overlay(outbox.uuid_v7()::text placing left(outbox.uuid_floor(started)::text, 13) from 1 for 13)::uuid;
 begin
     insert into saga.instance (id, definition_id, key, state, steps, input)
     select new_id, d.id, new_id::text, 'RUNNING', d.start_steps, '{}' from saga.definition d;
@@ -133,12 +133,12 @@ select is(maintained(), 'created 0, dropped 1 more', 'or less');
 -- Too many to copy: the period stays until fewer must be kept; a later one does not wait for it.
 select make_day(now() - interval '41 days') as d41, make_day(now() - interval '40 days') as d40 \gset
 insert into saga.instance (id, definition_id, state, steps, input)
-select overlay(gen_random_uuid()::text placing left(saga.lowest_id(date_trunc('day', now() - interval '41 days'))::text, 13) from 1 for 13)::uuid, d.id, 'RUNNING', d.start_steps, '{}'
+select overlay(gen_random_uuid()::text placing left(outbox.uuid_floor(date_trunc('day', now() - interval '41 days'))::text, 13) from 1 for 13)::uuid, d.id, 'RUNNING', d.start_steps, '{}'
   from saga.definition d, generate_series(1, 10001);
 select is(maintained(), 'created 0, dropped 1 more', 'a period of which 10,001 sagas run is passed over');
 select is(to_regclass('saga.ended_' || :'d41') is not null and to_regclass('saga.ended_' || :'d40') is null, true, 'for the next');
 select is(maintained(), 'nothing', 'it stays');
-delete from saga.instance where id in (select id from saga.instance where state = 'RUNNING' and id < saga.lowest_id(now() - interval '40 days') order by id desc limit 1);
+delete from saga.instance where id in (select id from saga.instance where state = 'RUNNING' and id < outbox.uuid_floor(now() - interval '40 days') order by id desc limit 1);
 select is(maintained(), 'created 0, dropped 1 more', 'until they are few');
 
 -- Others ---------------------------------------------------------------------------------------------------------------------------------
