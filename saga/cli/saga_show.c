@@ -129,8 +129,10 @@ static enum cli_exit read_newer(struct shown *shown, struct error *error)
         const char *because = NULL;
         struct error failure;
         if (move_try(shown->cli, &shown->plans, &move, &shown->running, &verdict, &because,
-                     &failure) != CLI_DONE)
+                     &failure) != CLI_DONE) {
+            verdict = VERDICT_REFUSED;
             because = failure.message;
+        }
         if (row == 0)
             newer->newest = move.version;
         if (verdict == VERDICT_APPLIED) {
