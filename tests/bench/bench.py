@@ -21,6 +21,7 @@ from latency import bench_latency  # noqa: E402
 from load import KEYS, PAYLOAD_BYTES, WINDOW  # noqa: E402
 from saga import bench_steps  # noqa: E402
 from saga_costs import bench_costs  # noqa: E402
+from saga_locks import bench_locks  # noqa: E402
 from saga_scale import bench_history, bench_workers  # noqa: E402
 from saga_timers import bench_timers  # noqa: E402
 from takeover import bench_takeover  # noqa: E402
@@ -40,8 +41,9 @@ PARTS = {
     "timers": bench_timers,
     "history": bench_history,
     "workers": bench_workers,
+    "locks": bench_locks,
 }
-GROUPS = {"relay": ("drain", "latency", "idle", "takeover", "backlog", "held", "bad"), "saga": ("steps", "costs", "timers", "history", "workers")}
+GROUPS = {"relay": ("drain", "latency", "idle", "takeover", "backlog", "held", "bad"), "saga": ("steps", "costs", "timers", "history", "workers", "locks")}
 
 # Loaded, and idle until a database of the bench turns it on.
 POSTGRESQL_CONF = """
