@@ -12,6 +12,7 @@
 
 struct explorer {
     struct worlds worlds;
+    struct worlds tried; /* keys of what the machine has written down, which garbage was tried on */
 };
 
 struct explorer *explorer_create(void)
@@ -25,11 +26,12 @@ struct explorer *explorer_create(void)
 void explorer_destroy(struct explorer *explorer)
 {
     worlds_free(&explorer->worlds);
+    worlds_free(&explorer->tried);
     free(explorer);
 }
 
 struct walk {
-    struct worlds *worlds;
+    struct worlds *worlds, *tried;
     const struct plan *plan;
     const struct world_options *options;
     struct exploration *result;
@@ -237,6 +239,15 @@ static void keep_paths(const struct step_on *on)
         links->good = links->silent = PATH_END;
 }
 
+/* The machine knows nothing but what it has written down: garbage does the same to all worlds in
+ * which that is the same. */
+static bool is_untried(struct walk *walk, uint32_t node)
+{
+    struct world_key key = world_saga_key(&walk->worlds->keys[node]);
+    uint32_t before = walk->tried->count;
+    return worlds_add(walk->tried, &key, worlds_hash(&key), node) == before;
+}
+
 /* What is to be true of a world whatever happens next. */
 static void look_at(struct walk *walk, uint32_t node, const struct world *world)
 {
@@ -244,7 +255,7 @@ static void look_at(struct walk *walk, uint32_t node, const struct world *world)
     const char *why = world_check(plan_of(walk, world), world);
     if (at_rest(world))
         walk->result->ended[state]++;
-    if (!why && walk->options->garbage)
+    if (!why && walk->options->garbage && is_untried(walk, node))
         why = world_try_garbage(plan_of(walk, world), world);
     if (why)
         broken(walk, why, node, NULL, NULL);
@@ -342,12 +353,14 @@ void explore(struct explorer *explorer, const struct plan *plan,
              const struct world_options *options, bool trace, struct exploration *ret_exploration)
 {
     struct worlds *worlds = &explorer->worlds;
-    struct walk walk = {worlds, plan, options, ret_exploration, trace, {.count = 1}};
+    struct walk walk = {worlds, &explorer->tried, plan, options, ret_exploration,
+                        trace,  {.count = 1}};
     uint32_t most = options->worlds_max ? options->worlds_max : WORLDS_MAX / 2;
     if (options->folded)
         saga_likes(plan, &walk.likes);
     memset(ret_exploration, 0, sizeof(*ret_exploration));
     worlds_clear(worlds);
+    worlds_clear(&explorer->tried);
     begin_all(&walk);
     for (uint32_t node = 0; node < worlds->count && !ret_exploration->broken; node++) {
         if (worlds->count <= most)

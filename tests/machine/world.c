@@ -494,7 +494,11 @@ static const char *try_events(const struct plan *plan, const struct world *world
         machine_apply(plan, &instance, &event, &decision);
         for (int i = 0; i < decision.command_count; i++)
             asked |= command_asks_list(&decision.commands[i]);
-        broken = asked ? NULL : machine_check(plan, &instance);
+        bool applied = decision.verdict == VERDICT_APPLIED;
+        if (!applied && memcmp(&instance, &world->instance, sizeof(instance)) != 0)
+            broken = "an event that was not applied changed the saga";
+        if (applied && !asked)
+            broken = machine_check(plan, &instance);
     }
     return broken;
 }

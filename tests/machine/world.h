@@ -101,7 +101,8 @@ const char *world_start(const struct plan *plan, struct world *ret_world,
 int world_moves(const struct plan *plan, const struct world *world,
                 const struct world_options *options, struct move moves[MOVES_MAX]);
 
-/* Tries every event, also such as nobody would send, each on this world alone. */
+/* Tries every event, also such as nobody would send, each on this world alone; looks at nothing but
+ * what world_saga_key tells apart. */
 const char *world_try_garbage(const struct plan *plan, const struct world *world);
 
 /* Makes a move. `refusal` may be NULL. Returns NULL, or what is wrong with what the machine did.
@@ -115,6 +116,10 @@ const char *world_check(const struct plan *plan, const struct world *world);
 
 struct world_key world_pack(const struct world *world);
 void world_unpack(const struct world_key *key, struct world *ret_world);
+
+/* The same for all worlds in which the machine has written down the same, whatever the participants
+ * know and whatever may still be asked for. */
+struct world_key world_saga_key(const struct world_key *key);
 
 /* The key of the same world with its steps in another order: step order[i] becomes step i. */
 struct world_key world_reorder(const struct world_key *key, const int order[WORLD_STEPS_MAX]);

@@ -29,6 +29,9 @@ static inline unsigned get(struct packer *packer, int bits)
     return value;
 }
 
+/* What the machine has written down comes first, then what only the walk knows. */
+#define SAGA_BITS 14
+
 static uint64_t pack_saga(const struct world *world)
 {
     struct packer packer = {0};
@@ -37,13 +40,14 @@ static uint64_t pack_saga(const struct world *world)
     put(&packer, world->instance.paused, 1);
     put(&packer, world->instance.cancel_requested, 1);
     put(&packer, world->instance.deadline_us != 0, 1);
+    put(&packer, world->migrated, 1);
+    for (int i = 0; i < WORLD_FANNED_STEPS_MAX; i++)
+        put(&packer, (unsigned)world->instance.steps[i].elements, 2);
+    assert(packer.at == SAGA_BITS);
     put(&packer, world->cancelled, 1);
     put(&packer, world->has_been_paused, 1);
     put(&packer, world->lied, 1);
-    put(&packer, world->migrated, 1);
     put(&packer, (unsigned)world->operators_used, 2);
-    for (int i = 0; i < WORLD_FANNED_STEPS_MAX; i++)
-        put(&packer, (unsigned)world->instance.steps[i].elements, 2);
     return packer.word;
 }
 
@@ -55,16 +59,17 @@ static void unpack_saga(uint64_t word, struct world *world)
     world->instance.paused = get(&packer, 1);
     world->instance.cancel_requested = get(&packer, 1);
     world->instance.deadline_us = get(&packer, 1) ? WORLD_NOW : 0;
+    world->migrated = get(&packer, 1);
+    for (int i = 0; i < WORLD_FANNED_STEPS_MAX; i++)
+        world->instance.steps[i].elements = (int)get(&packer, 2);
     world->cancelled = get(&packer, 1);
     world->has_been_paused = get(&packer, 1);
     world->lied = get(&packer, 1);
-    world->migrated = get(&packer, 1);
     world->operators_used = (int)get(&packer, 2);
-    for (int i = 0; i < WORLD_FANNED_STEPS_MAX; i++)
-        world->instance.steps[i].elements = (int)get(&packer, 2);
 }
 
 #define STEP_BITS    32
+#define STATUS_BITS  14
 #define ROUND_BITS   3
 #define ATTEMPT_BITS 2
 
@@ -76,6 +81,7 @@ static uint64_t pack_step(const struct step_status *status, const struct truth *
     put(&packer, (unsigned)status->undo_round, ROUND_BITS);
     put(&packer, (unsigned)status->attempt, ATTEMPT_BITS);
     put(&packer, status->due_us != 0, 1);
+    assert(packer.at == STATUS_BITS);
     put(&packer, truth->action, 2);
     put(&packer, (unsigned)truth->failed_round, ROUND_BITS);
     put(&packer, (unsigned)truth->sent_round, ROUND_BITS);
@@ -140,6 +146,15 @@ void world_unpack(const struct world_key *key, struct world *ret_world)
         if (status)
             unpack_step(key->words[1 + i / 2] >> (i % 2 * STEP_BITS), status, &ret_world->truth[i]);
     }
+}
+
+struct world_key world_saga_key(const struct world_key *key)
+{
+    const uint64_t status = (UINT64_C(1) << STATUS_BITS) - 1;
+    struct world_key saga = {{key->words[0] & ((UINT64_C(1) << SAGA_BITS) - 1)}};
+    for (int i = 1; i < KEY_WORDS; i++)
+        saga.words[i] = key->words[i] & (status | status << STEP_BITS);
+    return saga;
 }
 
 struct world_key world_reorder(const struct world_key *key, const int order[WORLD_STEPS_MAX])
