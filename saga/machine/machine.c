@@ -413,8 +413,36 @@ static bool is_due(const struct step_status *status, int64_t now_us)
     return (status->due_us != 0 && status->due_us <= now_us) || lost_its_timer(status);
 }
 
-/* Everything that is due. The deadline comes first, so that what it ends is not sent once more; and
- * the rules are asked even if nothing is due: they repair what should not be. */
+/* Its time being over may make the saga abort. */
+static bool may_fail(const struct unit *unit)
+{
+    const struct plan_step *step = unit->step;
+    if (unit->status->state == STEP_PARKED)
+        return step->via != VIA_TIMER && !step->skip_on_timeout;
+    return unit->status->state == STEP_SENT && step->via != VIA_SAGA; /* a child is reminded */
+}
+
+/* Returns why the first of them moved; NULL: none did. */
+static const char *apply_units_due(struct context *context, bool failing)
+{
+    const struct machine_decision *decision = context->decision;
+    const char *because = NULL;
+    for (int i = 0; i < context->plan->step_count; i++) {
+        for (int j = 0; j < machine_unit_count(context->instance, i) && !decision->ended; j++) {
+            struct unit unit = machine_unit(context->plan, context->instance, i, j);
+            if (!is_due(unit.status, context->event->now_us) || (failing && !may_fail(&unit)))
+                continue;
+            machine_unit_event(context, unit, ON_DUE);
+            because = because ? because : decision->because;
+            settle(context);
+        }
+    }
+    return because;
+}
+
+/* Everything that is due. The deadline comes first, then what may fail, so that a saga that aborts
+ * has not sent an action in the same event; and the rules are asked even if nothing is due: they
+ * repair what should not be. */
 static void apply_all_due(struct context *context)
 {
     const struct machine_decision *decision = context->decision;
@@ -424,15 +452,9 @@ static void apply_all_due(struct context *context)
         because = decision->because;
     }
     settle(context);
-    for (int i = 0; i < context->plan->step_count; i++) {
-        for (int j = 0; j < machine_unit_count(context->instance, i) && !decision->ended; j++) {
-            struct unit unit = machine_unit(context->plan, context->instance, i, j);
-            if (!is_due(unit.status, context->event->now_us))
-                continue;
-            machine_unit_event(context, unit, ON_DUE);
-            because = because ? because : decision->because;
-            settle(context);
-        }
+    for (int others = 0; others < 2; others++) {
+        const char *moved = apply_units_due(context, !others);
+        because = because ? because : moved;
     }
     if (!because && decision->note_count + decision->command_count > 0)
         because = "it had stalled";

@@ -24,8 +24,12 @@ enum step_type {
     TYPE_FAN,          /* compensable, fanned out over two elements */
     TYPE_FAN_RETRIABLE,
     TYPE_FAN_READ,
-    TYPE_FAN_NARROW, /* compensable, two elements, one at a time */
-    TYPE_FAN_THREE,  /* compensable, three elements, two at a time */
+    TYPE_FAN_NARROW,    /* compensable, two elements, one at a time */
+    TYPE_FAN_THREE,     /* compensable, three elements, two at a time */
+    TYPE_FAN_CLEANED,   /* compensable, two elements, each undone also when it failed */
+    TYPE_LOCK_FOR_EVER, /* a lock that is waited for as long as it takes */
+    TYPE_CHILD_PIVOT,   /* a child saga, the pivot */
+    TYPE_CHILD_BEHIND,  /* a child saga, retriable */
     TYPE_COUNT
 };
 

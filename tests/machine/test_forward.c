@@ -301,6 +301,24 @@ static void everything_that_is_due_is_done_at_once(void **state)
     expect_sent("probe a r1, probe b r1");
 }
 
+/* What may fail comes first, whatever the order of the steps: a saga that aborts sends no action.
+ */
+static void nothing_is_sent_by_what_is_due_beside_a_failure(void **state)
+{
+    (void)state;
+    start("c w c1 s");
+    transient('a');
+    fixture.now_us += 1000;
+    assert_int_equal(apply((struct machine_event){.type = EVENT_DUE, .step = -1}), VERDICT_APPLIED);
+    expect("ABORTING", "PROBING CANCELLED CANCELLED FAILED");
+    expect_sent("probe a r1");
+    start("k s");
+    fixture.now_us += 1000;
+    apply((struct machine_event){.type = EVENT_DUE, .step = -1});
+    expect("ABORTING", "PROBING FAILED");
+    expect_sent("probe a r1");
+}
+
 static void an_answer_to_what_was_never_sent_is_a_violation(void **state)
 {
     (void)state;
@@ -434,6 +452,7 @@ int main(void)
         cmocka_unit_test(late_and_repeated_answers_change_nothing),
         cmocka_unit_test(a_timer_that_is_not_due_changes_nothing),
         cmocka_unit_test(everything_that_is_due_is_done_at_once),
+        cmocka_unit_test(nothing_is_sent_by_what_is_due_beside_a_failure),
         cmocka_unit_test(an_answer_to_what_was_never_sent_is_a_violation),
         cmocka_unit_test(a_violation_holds_everything_until_an_operator_has_looked),
         cmocka_unit_test(what_a_participant_has_forgotten_is_in_doubt),

@@ -323,6 +323,8 @@ static int walk_one(struct explorer *explorer, const char *description, int argc
         .unmappable = option(argc, argv, "--unmappable", NULL),
         .lies = option(argc, argv, "--lies", NULL),
         .garbage = option(argc, argv, "--garbage", NULL),
+        .taken_back = option(argc, argv, "--taken-back", NULL),
+        .all_due = option(argc, argv, "--all-due", NULL),
         .folded = option(argc, argv, "--folded", NULL),
     };
     struct tally tally = {0};

@@ -210,7 +210,7 @@ static void forget_time(struct instance *instance)
             instance->elements[i].due_us = WORLD_NOW;
     }
     if (instance->deadline_us != 0)
-        instance->deadline_us = WORLD_NOW;
+        instance->deadline_us = WORLD_LATER;
 }
 
 static const char *send(const struct plan *plan, struct world *world,
@@ -307,6 +307,8 @@ static const char *report(const struct plan *plan, struct world *world,
     machine_apply(plan, &world->instance, &event, &decision);
     forget_time(&world->instance);
     const char *broken = carry_out(plan, world, &decision, NULL, false);
+    if (type == EVENT_DENIED && world->instance.steps[command->step].state == STEP_PARKED)
+        return "to wait for a lock would have no end, and it is waited for";
     bool is_list = type == EVENT_SPREAD && !broken;
     return is_list ? check_list(plan, world, command->step, count) : broken;
 }
@@ -419,6 +421,14 @@ static bool is_another(const char *one, const char *other)
     return (one == NULL) != (other == NULL) || (one && strcmp(one, other) != 0);
 }
 
+static bool was_sent(const struct plan *plan, const struct world *world, int step)
+{
+    bool sent = world->truth[step].sent_round > 0;
+    for (int i = 0; i < plan->steps[step].elements_max; i++)
+        sent |= world->truth[world_slot(plan, step, i)].sent_round > 0;
+    return sent;
+}
+
 /* What the participants know goes on under the steps' names. A step that they know of must be one
  * that they would meet in the same way. */
 static const char *migrate(const struct plan *plan, const struct plan *to, struct world *world)
@@ -427,13 +437,15 @@ static const char *migrate(const struct plan *plan, const struct plan *to, struc
     for (int i = 0; i < plan->step_count; i++) {
         const struct plan_step *step = &plan->steps[i];
         int found = plan_find_step(to, step->name, strlen(step->name));
+        bool is_same = found >= 0 && to->steps[found].kind == step->kind &&
+                       to->steps[found].via == step->via &&
+                       to->steps[found].elements_max == step->elements_max;
+        if (!is_same && was_sent(plan, world, i))
+            return "migrated, and a step that was sent is gone, or is another";
         if (found >= 0)
             truth[found] = world->truth[i];
-        for (int j = 0; found >= 0 && j < step->elements_max; j++)
+        for (int j = 0; is_same && j < step->elements_max; j++)
             truth[world_slot(to, found, j)] = world->truth[world_slot(plan, i, j)];
-        if (world->truth[i].sent_round > 0 &&
-            (found < 0 || to->steps[found].kind != step->kind || to->steps[found].via != step->via))
-            return "migrated, and a step that was sent is gone, or is another";
         if (found >= 0 && is_another(step->action, to->steps[found].action) &&
             (was_done(&world->truth[i]) || may_be_done(&world->truth[i])))
             return "migrated to another action, and the one before was, or may still be, done";
@@ -488,7 +500,7 @@ static const char *try_events(const struct plan *plan, const struct world *world
             .round = 1,
             .count = code % 6,
             .empty = code % 2,
-            .now_us = WORLD_NOW,
+            .now_us = WORLD_LATER,
         };
         bool asked = false; /* then it is only right again when the list is known */
         machine_apply(plan, &instance, &event, &decision);

@@ -22,7 +22,8 @@
 #define WORLD_SLOTS_MAX        6 /* steps and elements */
 #define WORLD_FANNED_STEPS_MAX 2 /* of a saga with a fan-out */
 #define MOVES_MAX              128
-#define WORLD_NOW              1 /* of every event, and every timer is due by it */
+#define WORLD_NOW              1 /* of every event, and every step's timer is due by it */
+#define WORLD_LATER            2 /* the saga's deadline: whoever wants it too says so */
 #define KEY_WORDS              (1 + WORLD_SLOTS_MAX / 2)
 
 /* What may happen beside answers, silence, timers and the saga's deadline. */
@@ -35,7 +36,9 @@ struct world_options {
     bool lies;       /* one answer may claim an effect that never was */
     bool garbage;    /* in every world, every event that can be said is tried on the machine */
     bool taken_back; /* a saga that succeeded may be a child's, and its parent wants it undone */
-    bool folded;     /* worlds that differ in their steps' names alone are one; no fan-outs */
+    bool
+        all_due; /* beside each timer alone, all may be due at once, with the deadline or without */
+    bool folded; /* worlds that differ in their steps' names alone are one; no fan-outs */
     uint32_t worlds_max;   /* of a saga; 0: as many as there are */
     const struct plan *to; /* may be migrated to it, once, at any moment; NULL: not */
 };

@@ -212,8 +212,11 @@ int world_moves(const struct plan *plan, const struct world *world,
         add_saga(&mover, EVENT_RESUME)->is_answer = true;
     for (struct matter matter = NO_MATTER; next_matter(plan, world, &matter);)
         add_unit_moves(&mover, &matter, options);
-    if (world->instance.deadline_us != 0)
-        add_saga(&mover, EVENT_DEADLINE)->is_timer = true;
+    if (world->instance.deadline_us != 0) {
+        struct move *move = add_saga(&mover, EVENT_DEADLINE);
+        move->event.now_us = WORLD_LATER;
+        move->is_timer = true;
+    }
     if (options->cancel && !world->cancelled)
         add_saga(&mover, EVENT_CANCEL);
     if (options->pause && !world->has_been_paused)
@@ -225,5 +228,7 @@ int world_moves(const struct plan *plan, const struct world *world,
     }
     if (world->operators_used < options->operators)
         add_operator_moves(&mover);
+    for (int now = WORLD_NOW; options->all_due && now <= WORLD_LATER; now++)
+        add_saga(&mover, EVENT_DUE)->event.now_us = now;
     return mover.count;
 }

@@ -58,7 +58,7 @@ static void unpack_saga(uint64_t word, struct world *world)
     world->instance.phase = (enum saga_phase)get(&packer, 3);
     world->instance.paused = get(&packer, 1);
     world->instance.cancel_requested = get(&packer, 1);
-    world->instance.deadline_us = get(&packer, 1) ? WORLD_NOW : 0;
+    world->instance.deadline_us = get(&packer, 1) ? WORLD_LATER : 0;
     world->migrated = get(&packer, 1);
     for (int i = 0; i < WORLD_FANNED_STEPS_MAX; i++)
         world->instance.steps[i].elements = (int)get(&packer, 2);
