@@ -71,7 +71,8 @@ static const char *check_order(const struct plan *plan, const struct instance *i
             const struct unit other = machine_unit(plan, instance, i, j);
             if (before && started && !in(other.status, PASSED_ONCE))
                 return "a step was started before those that it comes after have passed";
-            if (undo_begun && behind && has_effect(other.step, other.status))
+            bool is_nothing = other.element == ELEMENT_ALL; /* its list was empty, or never read */
+            if (undo_begun && behind && !is_nothing && has_effect(other.step, other.status))
                 return "a step is undone before one that depends on it";
             if (undo_begun && in(other.status, IN_FLIGHT) && other.step->kind != KIND_READ_ONLY)
                 return "a step is undone while the outcome of another is not known";

@@ -325,6 +325,7 @@ static void apply_to_elements(struct context *context, enum step_event meaning)
     int step = context->event->step;
     enum machine_verdict verdict = VERDICT_REFUSED;
     const char *because = "";
+    context->facts = settle_facts(context->plan, context->instance);
     for (int i = 0; i < machine_unit_count(context->instance, step); i++) {
         decision->verdict = VERDICT_APPLIED;
         machine_unit_event(context, machine_unit(context->plan, context->instance, step, i),
@@ -354,10 +355,12 @@ static bool find_unit(const struct context *context, struct unit *ret_unit)
 static void apply_to_unit(struct context *context, struct unit unit, enum step_event meaning)
 {
     const char *because = stale(unit.status, context->event, meaning);
-    if (because)
+    if (because) {
         drop(context->decision, VERDICT_IGNORED, because);
-    else
-        machine_unit_event(context, unit, meaning);
+        return;
+    }
+    context->facts = settle_facts(context->plan, context->instance);
+    machine_unit_event(context, unit, meaning);
 }
 
 static void apply_to_step(struct context *context)
@@ -464,6 +467,7 @@ static void apply_all_due(struct context *context)
 
 static void apply_to_saga(struct context *context)
 {
+    context->facts = settle_facts(context->plan, context->instance);
     switch (context->event->type) {
     case EVENT_DUE:
         if (saga_state_ended(context->instance->state))
@@ -543,7 +547,6 @@ void machine_apply(const struct plan *plan, struct instance *instance,
         .instance = instance,
         .event = event,
         .decision = ret_decision,
-        .facts = settle_facts(plan, instance),
     };
     if (about_saga(event))
         apply_to_saga(&context);

@@ -174,11 +174,21 @@ static void look_up(struct step_on *on)
     on->reached_count = 0;
 }
 
+/* After an event that was not applied, which leaves the saga as it was: nor has anything else
+ * changed. (What is the same by its bytes is the same; what is not may be, and is looked up.) */
+static bool is_as_before(const struct world *before, const struct move *move,
+                         const struct world *after)
+{
+    return before->cancelled == after->cancelled &&
+           before->has_been_paused == after->has_been_paused && before->lied == after->lied &&
+           (move->event.step < 0 || memcmp(before->truth, after->truth, sizeof(after->truth)) == 0);
+}
+
 static void make(struct step_on *on, const struct move *move, const struct refusal *refusal,
                  struct machine_decision *ret_decision)
 {
+    static struct world after;
     struct walk *walk = on->walk;
-    struct world after;
     const struct plan *plan = plan_of(walk, on->before);
     const char *why = world_apply(plan, on->before, move, refusal, &after, ret_decision);
     walk->result->moves++;
@@ -186,6 +196,8 @@ static void make(struct step_on *on, const struct move *move, const struct refus
         broken(walk, why, on->node, move, &after);
         return;
     }
+    if (ret_decision->verdict != VERDICT_APPLIED && is_as_before(on->before, move, &after))
+        return;
     struct reached *reached = &on->reached[on->reached_count++];
     bool applied = !refusal && ret_decision->verdict == VERDICT_APPLIED;
     reached->key = key_of(walk, &after);

@@ -275,6 +275,20 @@ static void a_name_may_name_an_element(void **state)
     }
 }
 
+/* It took no effect, so that what came before it can be undone at once. */
+static void an_empty_list_is_nothing_to_undo(void **state)
+{
+    (void)state;
+    start("c f0");
+    ok('a');
+    spread('b', 0);
+    expect("SUCCEEDED", "SUCCEEDED SUCCEEDED");
+    intent(EVENT_TAKE_BACK, '-');
+    expect("COMPENSATING", "UNDO_SENT SUCCEEDED");
+    undo_ok('a');
+    expect("COMPENSATED", "UNDONE SUCCEEDED");
+}
+
 /* The largest fan-out: as many commands and notes as one event can bring. */
 static void the_largest_list_fits_into_a_decision(void **state)
 {
@@ -343,6 +357,7 @@ int main(void)
         cmocka_unit_test(a_condition_is_asked_for_with_the_list),
         cmocka_unit_test(elements_go_along_to_another_version),
         cmocka_unit_test(a_name_may_name_an_element),
+        cmocka_unit_test(an_empty_list_is_nothing_to_undo),
         cmocka_unit_test(the_largest_list_fits_into_a_decision),
         cmocka_unit_test(no_element_however_wrong_stops_the_machine),
     };

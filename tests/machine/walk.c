@@ -2,13 +2,16 @@
  * answers, timers, cancels and operators, for all small sagas.
  *
  *     walk [--long] [--jobs N] [--only TEXT] [--trace] [--saga "c c p01 t2"] [--cancel] [--pause]
- *          [--operators N] [--expired] [--unmappable] [--lies] [--garbage] [--folded]
+ *          [--operators N] [--expired] [--unmappable] [--lies] [--garbage] [--taken-back]
+ *          [--all-due] [--folded] [--worlds-max N]
  *
  * Without --saga all of them, or the parts whose name contains TEXT; letters are the kinds (c
  * compensable, r read-only, p pivot, t retriable, w timer, s signal, z signal that it goes on
- * without, l lock, m lock that it goes on without, k child saga, u compensable with undo_on_fail, f
- * g h compensable, retriable, read-only fanned out over two elements, n over two of which one is in
- * flight at a time, x over three), digits the steps it comes after. Prints the states visited. */
+ * without, l lock, m lock that it goes on without, o lock that is waited for without a limit, k
+ * child saga, q child saga as pivot, v behind it, u compensable with undo_on_fail, f g h
+ * compensable, retriable, read-only fanned out over two elements, e the first with undo_on_fail, n
+ * over two of which one is in flight at a time, x over three), digits the steps it comes after.
+ * Prints the states visited, and says so where a saga has more worlds than were walked. */
 #include "tests/machine/crew.h"
 #include "tests/machine/explore.h"
 #include "tests/machine/sagas.h"
@@ -31,6 +34,8 @@
 #define FAN         (1u << TYPE_FAN)
 #define FAN_BEHIND  (1u << TYPE_FAN_RETRIABLE)
 #define FANS        (FAN | 1u << TYPE_FAN_READ | 1u << TYPE_FAN_NARROW)
+#define CHILDREN    (CHILD | 1u << TYPE_CHILD_PIVOT | 1u << TYPE_CHILD_BEHIND)
+#define WAITS       (LOCKS | PATIENT | 1u << TYPE_TIMER | 1u << TYPE_SIGNAL)
 
 /* A part of the walk: all sagas of so many steps, or one, with what may happen to them. */
 struct part {
@@ -41,6 +46,7 @@ struct part {
     bool is_long;
     int attempts;     /* of each action and undo; 0: as sagas.c makes them, two */
     const char *saga; /* NULL: all of these types */
+    int fan_outs;     /* at most so many of a saga's steps are; 0: all may be */
     /* Each may be migrated to every version of at most so many steps that it could get: of the
      * pairs one of `stride`, as no two neighbours differ by much. 0: it is not migrated. */
     int versions;
@@ -89,6 +95,35 @@ static const struct part parts[] = {
     {"a step, then fanned out", 2, 0, {.cancel = false}, .saga = "c f0"},
     {"3 steps", 3, COMMANDS, {.cancel = false}},
     {"4 steps, one attempt", 4, COMMANDS, {.folded = true}, .attempts = 1},
+    {"2 steps, all that is due at once",
+     2,
+     ALL_TYPES,
+     {.cancel = true, .pause = true, .all_due = true}},
+    {"2 steps, children past the pivot",
+     2,
+     CHILDREN | 1u << TYPE_COMPENSABLE | 1u << TYPE_RETRIABLE,
+     {.cancel = true, .pause = true, .operators = 1, .expired = true}},
+    {"2 steps, locks without a limit",
+     2,
+     1u << TYPE_LOCK_FOR_EVER | PIVOT_ON | 1u << TYPE_COMPENSABLE,
+     {.cancel = true, .pause = true, .operators = 1, .unmappable = true}},
+    {"fanned out, cleaned up when failed",
+     1,
+     1u << TYPE_FAN_CLEANED,
+     {.cancel = true, .all_due = true}},
+    {"fanned out, migrated",
+     1,
+     FANS | 1u << TYPE_COMPENSABLE,
+     {.unmappable = true},
+     .fan_outs = 1,
+     .versions = 2,
+     .stride = 3},
+    {"2 steps, migrated, an operator",
+     2,
+     PIVOT_ON | 1u << TYPE_COMPENSABLE,
+     {.operators = 1},
+     .versions = 2,
+     .stride = 11},
     {"fanned out, everything", 1, FANS, {true, true, 1, true, true, true, true}, .is_long = true},
     {"fanned out over three, operators",
      1,
@@ -96,6 +131,47 @@ static const struct part parts[] = {
      {.cancel = true, .operators = 1},
      .is_long = true},
     {"2 steps, fanned out", 2, FANS | COMMANDS | FAN_BEHIND, {.cancel = true}, .is_long = true},
+    {"2 steps, fanned out beside waits",
+     2,
+     FAN | 1u << TYPE_FAN_NARROW | WAITS | CHILD,
+     {.cancel = true, .pause = true, .all_due = true},
+     .is_long = true,
+     .fan_outs = 1},
+    {"fanned out, cleaned up, everything",
+     1,
+     1u << TYPE_FAN_CLEANED,
+     {true, true, 1, true, true, true, true, .all_due = true},
+     .is_long = true},
+    {"fanned out, taken back",
+     2,
+     FANS | CHILD,
+     {.unmappable = true, .taken_back = true, .all_due = true},
+     .fan_outs = 1},
+    {"2 steps, fanned out, migrated",
+     2,
+     FAN | 1u << TYPE_FAN_NARROW | 1u << TYPE_COMPENSABLE,
+     {.cancel = false},
+     .is_long = true,
+     .fan_outs = 1,
+     .versions = 2,
+     .stride = 3},
+    {"2 steps of locks and children, migrated",
+     2,
+     LOCKS | CHILDREN | 1u << TYPE_COMPENSABLE | 1u << TYPE_RETRIABLE,
+     {.cancel = true, .unmappable = true},
+     .is_long = true,
+     .versions = 2,
+     .stride = 2},
+    {"3 steps, all that is due at once",
+     3,
+     COMMANDS | 1u << TYPE_TIMER | 1u << TYPE_SIGNAL | CHILD,
+     {.folded = true, .all_due = true},
+     .is_long = true},
+    {"3 steps, children past the pivot",
+     3,
+     CHILDREN | 1u << TYPE_COMPENSABLE | 1u << TYPE_RETRIABLE,
+     {.cancel = true, .folded = true},
+     .is_long = true},
     {"2 steps, two operators", 2, COMMANDS, {.cancel = true, .operators = 2}, .is_long = true},
     {"2 steps, everything but lies", 2, COMMANDS, {true, true, 1, true, true}, .is_long = true},
     {"3 steps of every type, cancels",
@@ -162,6 +238,14 @@ static const struct part parts[] = {
 
 #define ROWS_MAX 256
 
+static bool has_too_many_fan_outs(const struct part *part, const struct plan *plan)
+{
+    int count = 0;
+    for (int i = 0; i < plan->step_count; i++)
+        count += step_fans_out(&plan->steps[i]);
+    return part->fan_outs > 0 && count > part->fan_outs;
+}
+
 /* What a walk has counted. Of one process, and then of all. */
 struct tally {
     uint64_t sagas, states, moves, most_states;
@@ -174,6 +258,7 @@ struct tally {
 
 struct walker {
     struct crew *crew;
+    const struct part *part; /* NULL: a saga of its own */
     struct explorer *explorer;
     const struct world_options *options;
     int attempts;
@@ -213,6 +298,8 @@ static void walk_saga(void *context, const struct plan *given)
     struct walker *walker = context;
     struct exploration exploration;
     char description[64];
+    if (walker->part && has_too_many_fan_outs(walker->part, given))
+        return;
     if (walker->crew && !crew_takes(walker->crew))
         return;
     const struct plan *plan = with_attempts(given, walker->attempts);
@@ -240,7 +327,8 @@ static void walk_version(void *context, const struct plan *to)
     struct walker *walker = versions->walker;
     struct world_options options = versions->part->options;
     char description[64];
-    if (versions->pairs++ % versions->part->stride != 0)
+    if (has_too_many_fan_outs(versions->part, to) ||
+        versions->pairs++ % versions->part->stride != 0)
         return;
     options.to = to;
     uint64_t sagas = walker->tally->sagas, broken = walker->tally->broken;
@@ -313,8 +401,9 @@ static bool option(int argc, char **argv, const char *name, const char **ret_val
 static int walk_one(struct explorer *explorer, const char *description, int argc, char **argv)
 {
     static struct plan plan;
-    const char *operators = "0";
+    const char *operators = "0", *most = "0";
     option(argc, argv, "--operators", &operators);
+    option(argc, argv, "--worlds-max", &most);
     struct world_options options = {
         .cancel = option(argc, argv, "--cancel", NULL),
         .pause = option(argc, argv, "--pause", NULL),
@@ -326,6 +415,7 @@ static int walk_one(struct explorer *explorer, const char *description, int argc
         .taken_back = option(argc, argv, "--taken-back", NULL),
         .all_due = option(argc, argv, "--all-due", NULL),
         .folded = option(argc, argv, "--folded", NULL),
+        .worlds_max = (uint32_t)strtoul(most, NULL, 10),
     };
     struct tally tally = {0};
     struct walker walker = {
@@ -402,8 +492,13 @@ static void walk_part(struct crew *crew, void *tally_of_part, void *context)
     struct tally *tally = tally_of_part;
     const struct orders *orders = context;
     const struct part *part = orders->part;
-    struct walker walker = {crew,           explorer_create(), &part->options,
-                            part->attempts, orders->trace,     tally};
+    struct walker walker = {.crew = crew,
+                            .part = part,
+                            .explorer = explorer_create(),
+                            .options = &part->options,
+                            .attempts = part->attempts,
+                            .trace = orders->trace,
+                            .tally = tally};
     struct versions versions = {.walker = &walker, .part = part};
     struct world_options options = part->options;
     struct tally before = {0};

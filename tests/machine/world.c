@@ -86,13 +86,14 @@ static const char *check_command(const struct plan *plan, const struct world *wo
     const struct step_status *status =
         machine_status(plan, &world->instance, command->step, command->element);
     const struct truth *truth = &world->truth[world_slot(plan, command->step, command->element)];
+    int reminds = plan->steps[command->step].via == VIA_SAGA; /* that is no attempt, and says so */
     if (!status)
         return "a command of an element that is none";
     switch (command->operation) {
     case OPERATION_ACTION:
         if (world->instance.state == SAGA_ABORTING || world->instance.state == SAGA_COMPENSATING)
             return "an action while the saga aborts";
-        if (command->attempt > plan->steps[command->step].retry.max)
+        if (command->attempt > plan->steps[command->step].retry.max + reminds)
             return "more attempts than the policy allows";
         if (command->round < truth->sent_round || command->round <= truth->failed_round)
             return "an action of a lower round, or of one that has failed";
@@ -282,6 +283,8 @@ static const char *check_list(const struct plan *plan, const struct world *world
 {
     const struct step_status *own = &world->instance.steps[step];
     int most = plan->steps[step].elements_max;
+    if (own->state == STEP_CANCELLED) /* the saga aborts: something else could not be sent */
+        return NULL;
     if (count == 0 && own->state != STEP_SUCCEEDED)
         return "an empty list, and its step is not done";
     if (count > most && own->state != STEP_FAILED)
