@@ -164,24 +164,12 @@ static void look_up(struct step_on *on)
     for (int i = 0; i < on->reached_count; i++) {
         const struct reached *reached = &on->reached[i];
         uint32_t index = worlds_add(worlds, &reached->key, reached->hash, on->node);
-        if (index == on->node)
-            continue;
         if (reached->by_answer && on->by_answer == PATH_NONE)
             on->by_answer = index;
         if (reached->by_timer && on->by_timer == PATH_NONE)
             on->by_timer = index;
     }
     on->reached_count = 0;
-}
-
-/* After an event that was not applied, which leaves the saga as it was: nor has anything else
- * changed. (What is the same by its bytes is the same; what is not may be, and is looked up.) */
-static bool is_as_before(const struct world *before, const struct move *move,
-                         const struct world *after)
-{
-    return before->cancelled == after->cancelled &&
-           before->has_been_paused == after->has_been_paused && before->lied == after->lied &&
-           (move->event.step < 0 || memcmp(before->truth, after->truth, sizeof(after->truth)) == 0);
 }
 
 static void make(struct step_on *on, const struct move *move, const struct refusal *refusal,
@@ -196,16 +184,16 @@ static void make(struct step_on *on, const struct move *move, const struct refus
         broken(walk, why, on->node, move, &after);
         return;
     }
-    if (ret_decision->verdict != VERDICT_APPLIED && is_as_before(on->before, move, &after))
-        return;
-    struct reached *reached = &on->reached[on->reached_count++];
+    struct reached *reached = &on->reached[on->reached_count];
     bool applied = !refusal && ret_decision->verdict == VERDICT_APPLIED;
     reached->key = key_of(walk, &after);
+    if (world_key_same(&reached->key, &walk->worlds->keys[on->node]))
+        return; /* it leads nowhere */
     reached->hash = worlds_hash(&reached->key);
     reached->by_answer = applied && move->is_answer;
     reached->by_timer = applied && move->is_timer;
     worlds_expect(walk->worlds, reached->hash);
-    if (on->reached_count == REACHED_MAX)
+    if (++on->reached_count == REACHED_MAX)
         look_up(on);
 }
 
@@ -260,11 +248,27 @@ static bool is_untried(struct walk *walk, uint32_t node)
     return worlds_add(walk->tried, &key, worlds_hash(&key), node) == before;
 }
 
+/* Of how many worlds this one is the least. */
+static uint64_t stands_for(const struct walk *walk, const struct world_key *key)
+{
+    struct world_key others[ORDERS_MAX];
+    uint64_t count = 0;
+    for (int i = 0; i < walk->likes.count; i++) {
+        others[count] = i > 0 ? world_reorder(key, walk->likes.orders[i]) : *key;
+        bool known = false;
+        for (uint64_t j = 0; j < count && !known; j++)
+            known = world_key_same(&others[j], &others[count]);
+        count += !known;
+    }
+    return count;
+}
+
 /* What is to be true of a world whatever happens next. */
 static void look_at(struct walk *walk, uint32_t node, const struct world *world)
 {
     enum saga_state state = world->instance.state;
     const char *why = world_check(plan_of(walk, world), world);
+    walk->result->stand_for += stands_for(walk, &walk->worlds->keys[node]);
     if (at_rest(world))
         walk->result->ended[state]++;
     if (!why && walk->options->garbage && is_untried(walk, node))
@@ -276,15 +280,11 @@ static void look_at(struct walk *walk, uint32_t node, const struct world *world)
 static void expand(struct walk *walk, uint32_t node)
 {
     static struct machine_decision decision;
-    static struct step_on on;
     static struct move moves[MOVES_MAX];
     struct world world;
+    struct step_on on = {walk, node, &world, .by_answer = PATH_NONE, .by_timer = PATH_NONE};
     world_unpack(&walk->worlds->keys[node], &world);
     look_at(walk, node, &world);
-    on.walk = walk;
-    on.node = node;
-    on.before = &world;
-    on.by_answer = on.by_timer = PATH_NONE;
     int count = world_moves(plan_of(walk, &world), &world, walk->options, moves);
     for (int i = 0; i < count && !walk->result->broken; i++) {
         make(&on, &moves[i], NULL, &decision);

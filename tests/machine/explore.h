@@ -19,6 +19,7 @@ void explorer_destroy(struct explorer *explorer);
 
 struct exploration {
     uint64_t states, moves;
+    uint64_t stand_for;               /* worlds that these are, without `folded` */
     uint64_t ended[SAGA_STATE_COUNT]; /* worlds in which the saga ended, or is stuck, by state */
     const char *broken;               /* NULL: nothing is */
     uint64_t unexplored; /* worlds beyond the bound: found, checked, not gone on from */

@@ -283,8 +283,6 @@ static const char *check_list(const struct plan *plan, const struct world *world
 {
     const struct step_status *own = &world->instance.steps[step];
     int most = plan->steps[step].elements_max;
-    if (own->state == STEP_CANCELLED) /* the saga aborts: something else could not be sent */
-        return NULL;
     if (count == 0 && own->state != STEP_SUCCEEDED)
         return "an empty list, and its step is not done";
     if (count > most && own->state != STEP_FAILED)
@@ -297,6 +295,10 @@ static const char *report(const struct plan *plan, struct world *world,
                           int count)
 {
     struct machine_decision decision;
+    /* Not if something else could not be sent, and the saga has aborted before the list was read.
+     */
+    bool is_list =
+        type == EVENT_SPREAD && world->instance.steps[command->step].state == STEP_PARKED;
     const struct machine_event event = {.type = type,
                                         .step = command->step,
                                         .element = command->element,
@@ -312,8 +314,7 @@ static const char *report(const struct plan *plan, struct world *world,
     const char *broken = carry_out(plan, world, &decision, NULL, false);
     if (type == EVENT_DENIED && world->instance.steps[command->step].state == STEP_PARKED)
         return "to wait for a lock would have no end, and it is waited for";
-    bool is_list = type == EVENT_SPREAD && !broken;
-    return is_list ? check_list(plan, world, command->step, count) : broken;
+    return is_list && !broken ? check_list(plan, world, command->step, count) : broken;
 }
 
 /* What a worker does with a decision: sends what is to be sent, and reports what it found. */

@@ -6,7 +6,7 @@
  * A set of exact keys, open addressing: of each world 32 bytes of key, 12 of links, and 16 to 32 of
  * slots, which hold half a hash beside the index, so that a key is looked at only if it is the one.
  * What was allocated stays for the next walk; clearing costs what the last walk took, not what the
- * largest did. Limits: WORLDS_MAX; where memory ends, the program does. */
+ * largest did. Limits: WORLDS_MAX, which take under 8 GB; where memory ends, the program does. */
 #ifndef TESTS_MACHINE_WORLDS_H
 #define TESTS_MACHINE_WORLDS_H
 
