@@ -65,6 +65,7 @@ struct flow_item {
     uint32_t after; /* of the key's queue */
     /* Of a row that was sent or set aside; the caller's. */
     int64_t created_us;
+    int64_t sent_us; /* last */
     uint16_t destination;
     const char *reason; /* static */
     int64_t pause_us;

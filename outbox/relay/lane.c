@@ -139,7 +139,7 @@ void lane_on_entry_settled(void *data, const struct confirm_entry *entry)
         return;
     }
     item = flow_item(lane->options.flow, entry->item);
-    silence_heard(&lane->silence, item->destination, lane_now_us(lane));
+    silence_heard(&lane->silence, item->destination, lane_now_us(lane), entry->sent_us);
     open_destination(lane, item->destination);
     if (entry->outcome == CONFIRM_NACKED)
         stale_refused(&lane->stale, item->destination, lane_now_us(lane));
@@ -297,6 +297,7 @@ static bool send_message(struct lane *lane, uint32_t place, const struct broker_
                 envelope_fingerprint(message->message_id, message->exchange, message->routing_key),
                 lane_now_us(lane));
     silence_sent(&lane->silence, item->destination, lane_now_us(lane));
+    item->sent_us = lane_now_us(lane);
     flow_sent(lane->options.flow, place);
     metric_add(lane->options.stats->published, 1);
     FAILPOINT("after-publish");
@@ -331,6 +332,8 @@ bool lane_publish(struct lane *lane, uint32_t most)
     lane_replace_when_drained(lane);
     while (sent < most && may_send(lane)) {
         place = flow_next(lane->options.flow);
+        if (place == FLOW_NONE)
+            lane_check_window(lane);
         if (place == FLOW_NONE || !send_row(lane, place))
             break;
         sent++;
@@ -418,6 +421,7 @@ int lane_create(struct lane **ret_lane, const struct lane_options *options, stru
     if (!lane)
         return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "a lane");
     lane->options = *options;
+    lane->silence.slow_us = options->silent_after_us / SLOW_FRACTION;
     lane->envelope.app_id = options->app_id;
     lane->envelope.source = options->source;
     lane->envelope.cloud_events = options->cloud_events;

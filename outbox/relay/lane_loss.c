@@ -173,11 +173,39 @@ void lane_on_down(void *data, struct broker *broker, const struct error *why, bo
 
 bool lane_is_crowded(const struct lane *lane, uint16_t number)
 {
-    int64_t limit_us = lane->options.silent_after_us / 4;
+    return silence_is_held_back(&lane->silence, number,
+                                destinations_count(lane->options.destinations),
+                                lane_now_us(lane)) ||
+           (lane->silence.places[number].open >= lane->options.window / 4 &&
+            silence_is_its_own(&lane->silence, number) &&
+            silence_is_quiet(&lane->silence, number, lane_now_us(lane), lane->silence.slow_us));
+}
 
-    return lane->silence.places[number].open >= lane->options.window / 4 &&
-           silence_is_its_own(&lane->silence, number) &&
-           silence_is_quiet(&lane->silence, number, lane_now_us(lane), limit_us);
+void lane_check_window(struct lane *lane)
+{
+    struct flow *flow = lane->options.flow;
+    uint64_t head = flow_popped(flow) + flow_settled(flow);
+    const struct flow_item *item;
+    bool first;
+
+    if (flow_unpersisted(flow) < lane->options.window / 2 ||
+        flow_rows(flow) == flow_unpersisted(flow) || head == flow_pushed(flow))
+        return;
+    item = flow_item(flow, flow_place(flow, head));
+    if (item->state != FLOW_IN_FLIGHT || item->destination == DESTINATION_OTHER)
+        return;
+    first = lane->silence.places[item->destination].most == 0;
+    if (silence_hold_back(&lane->silence, item->destination,
+                          destinations_count(lane->options.destinations), lane_now_us(lane),
+                          item->sent_us) &&
+        first) {
+        const struct destination *destination =
+            destinations_get(lane->options.destinations, item->destination);
+
+        log_info("confirms take long there, and others wait: less is sent there at a time",
+                 LOG_STR("lane", lane->options.name), LOG_STR("exchange", destination->exchange),
+                 LOG_STR("routing_key", destination->whole ? destination->routing_key : NULL));
+    }
 }
 
 /* Whether a row for another destination than this waits to be sent. */

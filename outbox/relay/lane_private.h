@@ -7,6 +7,8 @@
 #include "outbox/relay/silence.h"
 #include "outbox/relay/stale.h"
 
+#define SLOW_FRACTION 4 /* of silent_after: a confirm that takes longer is slow */
+
 struct lane {
     struct lane_options options;
     struct broker *broker;
@@ -53,6 +55,8 @@ void lane_settle_lost(struct lane *lane, const struct confirm_entry *entry);
 /* Whether a destination has so much open, and answers so slowly, that others come first. */
 bool lane_is_crowded(const struct lane *lane, uint16_t number);
 void lane_check_confirms(struct lane *lane);
+/* Rows are there, and none may be sent: who is it that the window waits for? */
+void lane_check_window(struct lane *lane);
 /* The broker took a message for it, or refused one. */
 void lane_note_taken(struct lane *lane, uint16_t number);
 void lane_check_refusals(struct lane *lane);

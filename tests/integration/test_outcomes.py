@@ -90,6 +90,26 @@ class Suspended:
         self._do("resume")
 
 
+class Slow:
+    """A classic queue whose process takes its time for everything that it is told, until the end of the block: it confirms, but slowly."""
+
+    def __init__(self, place, name, milliseconds):
+        self.place, self.name, self.milliseconds = place, name, milliseconds
+
+    def _do(self, what):
+        evaluate(
+            self.place,
+            f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost(self.place)}">>, queue, <<"{self.name}">>)), Pid = amqqueue:get_pid(Q), {what}.',
+        )
+
+    def __enter__(self):
+        self._do(f"sys:install(Pid, {{slow, fun(S, {{in, _}}, _) -> timer:sleep({self.milliseconds}), S; (S, _, _) -> S end, nothing}})")
+        return self
+
+    def __exit__(self, *_):
+        self._do("sys:remove(Pid, slow)")
+
+
 class LeaderUnknown:
     """A quorum queue whose record names, until the end of the block, a leader on a node that is not there: as the record does for a while
     after that node has died. RabbitMQ 3.10 refuses whatever comes on a channel that first publishes to the queue meanwhile, for as long as
@@ -340,6 +360,32 @@ def test_a_slow_queue_gets_a_quarter_of_the_window(place, daemons):
         wait_until(lambda: daemon.metric("sagapost_outbox_in_flight") == 99 + len(sent), 30, "the last was not sent")
     assert sorted(arrived(slow, 100 + len(sent))) == [*range(1, 101), *sent]
     wait_parked(place, {})
+
+
+def test_a_slow_queue_that_confirms_holds_up_nobody_for_long(place, daemons):
+    """Every tenth message goes there, and the position cannot pass it: soon few of them are sent at a time, and the others are set aside."""
+    alive = Queue(place, "alive")
+    slow = Queue(place, "slow")
+    daemon = daemons("outbox-relay", *PATIENT, "--silent-after", "1s", "--window", 400).wait_ready()
+    publish(place, "slow", 0)
+    publish(place, "alive", 0)
+    assert slow.numbers(1) == [0] and alive.numbers(1) == [0]
+    with Slow(place, "slow", 50):
+        place.sql(
+            "insert into outbox.message (type, key, payload)"
+            " select case when n % 10 = 0 then 'slow' else 'alive' end, case when n % 20 = 0 then 'k' || n % 70 end, json_build_object('n', n)"
+            " from generate_series(1, 6000) n"
+        )
+        assert len(arrived(alive, 5400)) == 5400
+        done = daemon.metric("sagapost_outbox_confirmed_total") - 5402
+        assert done < 300, f"the others waited for {done} of 600"
+        daemon.wait_log("less is sent there at a time")
+    numbers = arrived(slow, 600)
+    assert sorted(numbers) == list(range(10, 6001, 10))
+    for key in range(0, 70, 10):
+        assert [n for n in numbers if n % 20 == 0 and n % 70 == key] == [n for n in range(20, 6001, 20) if n % 70 == key], key
+    wait_parked(place, {})
+    assert losses(daemon) == 0 and daemon.metric("sagapost_outbox_unknown_total") == 0
 
 
 def test_two_silent_queues_that_fill_the_window(place, daemons):

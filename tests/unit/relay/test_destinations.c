@@ -206,7 +206,7 @@ static void test_silence(void **state)
     assert_false(silence_is_quiet(silence, 1, 1100, 100));
     assert_true(silence_is_quiet(silence, 1, 1101, 100));
     assert_false(silence_is_its_own(silence, 1)); /* nobody was heard: it is the broker */
-    silence_heard(silence, 2, 1050);
+    silence_heard(silence, 2, 1050, 1000);
     assert_true(silence_is_its_own(silence, 1));
     assert_false(silence_is_quiet(silence, 2, 2000, 100)); /* nothing of it is open */
     silence_sent(silence, 2, 3000);
@@ -220,11 +220,69 @@ static void test_silence(void **state)
     assert_true(silence_is_quiet(silence, 1, 3601, 100));
     assert_false(silence_is_its_own(silence, 1));
     /* A slow one is no silent one. */
-    silence_heard(silence, 2, 3550);
+    silence_heard(silence, 2, 3550, 3000);
     assert_false(silence_is_quiet(silence, 2, 3650, 100));
     silence_lost(silence);
     assert_false(silence_is_quiet(silence, 1, 9000, 100));
     free(silence);
+}
+
+static void one_heard(struct silence *silence, uint16_t number, int64_t now_us, int64_t took_us)
+{
+    silence_sent(silence, number, now_us - took_us);
+    silence_heard(silence, number, now_us, now_us - took_us);
+}
+
+/* Others wait for a destination that confirms slowly: less and less may be open there. */
+static void test_slow(void **state)
+{
+    struct silence *silence = calloc(1, sizeof(*silence));
+    const int64_t start_us = 1000, pause_us = SILENCE_PAUSES * 210;
+    int64_t now_us = 1200;
+
+    assert_non_null(silence);
+    silence->slow_us = 100;
+    for (int i = 0; i < 9; i++)
+        silence_sent(silence, 1, start_us);
+    one_heard(silence, 2, 999, 1); /* before: that says nothing */
+    assert_false(silence_hold_back(silence, 1, 3, now_us, start_us));
+    one_heard(silence, 2, 1150, 60); /* quicker, but not by much */
+    assert_false(silence_hold_back(silence, 1, 3, now_us, start_us));
+    one_heard(silence, 2, 1170, 30);
+    assert_false(silence_hold_back(silence, 1, 3, now_us, 1100));     /* it has not been long */
+    assert_false(silence_hold_back(silence, 1, 2, now_us, start_us)); /* of others than these */
+    assert_false(silence_hold_back(silence, 2, 3, now_us, start_us)); /* nobody but itself */
+    assert_false(silence_is_held_back(silence, 1, 3, now_us));
+    assert_true(silence_hold_back(silence, 1, 3, now_us, start_us)); /* 4, of 9 */
+    assert_true(silence_is_held_back(silence, 1, 3, now_us));
+    assert_false(silence_is_held_back(silence, 2, 3, now_us));
+    assert_false(silence_is_held_back(silence, 1, 2, now_us)); /* where nobody would wait */
+    assert_false(silence_is_held_back(silence, 1, 3, now_us + SILENCE_PAUSE_CAP_US));
+    assert_false(silence_hold_back(silence, 1, 3, now_us + 50, start_us)); /* just done */
+    for (int i = 0; i < 8; i++)
+        silence_heard(silence, 1, 1210, start_us); /* slow: not one more, and a pause */
+    assert_true(silence_is_held_back(silence, 1, 3, 1210 + pause_us - 1));
+    assert_false(silence_is_held_back(silence, 1, 3, 1210 + pause_us));
+    now_us = 1210 + pause_us;
+    for (int i = 0; i < 3; i++)
+        silence_sent(silence, 1, now_us);
+    assert_true(silence_is_held_back(silence, 1, 3, now_us));
+    silence_heard(silence, 1, now_us + 10, now_us); /* quick: 5 */
+    silence_sent(silence, 1, now_us + 10);
+    assert_false(silence_is_held_back(silence, 1, 3, now_us + 10)); /* 4 of 5 */
+    silence_sent(silence, 1, now_us + 10);
+    assert_true(silence_is_held_back(silence, 1, 3, now_us + 10));
+    for (int i = 2; i < 9; i++) {
+        one_heard(silence, 2, now_us + 101 * i, 1);
+        assert_true(silence_hold_back(silence, 1, 3, now_us + 101 * i, now_us + 10));
+        if (silence->places[1].open > 1)
+            silence_heard(silence, 1, now_us + 101 * i, now_us + 10);
+    }
+    assert_int_equal(silence->places[1].most, 1); /* not less */
+    silence_heard(silence, 1, SILENCE_PAUSE_CAP_US + start_us, start_us);
+    assert_int_equal(silence->places[1].not_before_us, 2 * SILENCE_PAUSE_CAP_US + start_us);
+    free(silence);
+    (void)state;
 }
 
 #define AT(seconds) ((seconds) * (int64_t)US_PER_S)
@@ -295,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_what_the_broker_says),
         cmocka_unit_test(test_what_one_message_is_refused_for),
         cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_slow),
         cmocka_unit_test(test_stale),
         cmocka_unit_test(test_stale_many),
     };
