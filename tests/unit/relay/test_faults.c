@@ -27,6 +27,11 @@ static struct {
     int64_t last_id_new, bound_new;
 } db;
 
+static int64_t param(int number)
+{
+    return strtoll(fake_param(number), NULL, 10);
+}
+
 static struct pg_result *one_bool(bool value)
 {
     return fake_row(fake_result("b"), value);
@@ -53,9 +58,9 @@ static struct pg_result *poll(void)
 static struct pg_result *read_fresh(void)
 {
     struct pg_result *rows = fake_result("IuTttttttttttbi");
-    int64_t after = atoll(fake_param(1)), up_to = atoll(fake_param(2));
+    int64_t after = param(1), up_to = param(2);
 
-    if (atoll(fake_param(3)) > 10)
+    if (param(3) > 10)
         return rows;
     for (int64_t id = after + 1; id <= up_to && id <= ROWS; id++) {
         struct uuid message_id = {.bytes = {[15] = (uint8_t)id}};
@@ -71,8 +76,8 @@ static struct pg_result *write_position(void)
     snprintf(db.t2_new, sizeof(db.t2_new), "%s", fake_param(5));
     if (strcmp(db.t2_new, "null") == 0)
         db.t2_new[0] = 0;
-    db.last_id_new = atoll(fake_param(6));
-    db.bound_new = atoll(fake_param(8));
+    db.last_id_new = param(6);
+    db.bound_new = param(8);
     db.writing = true;
     return fake_row(fake_result("tt"), "(0,2)", "30");
 }
