@@ -56,6 +56,21 @@ def test_bad_key_in_the_file(program, tmp_path):
 
 
 @pytest.mark.parametrize("program", DAEMONS)
+def test_closed_standard_streams_are_not_taken_by_a_connection(program, daemons):
+    daemon = daemons(program, wrapper=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")).wait_ready()
+    assert [os.readlink(f"/proc/{daemon.process.pid}/fd/{number}") for number in range(3)] == ["/dev/null"] * 3
+    assert daemon.terminate() == 0
+
+
+@pytest.mark.parametrize("program", DAEMONS)
+def test_a_database_that_ends_idle_connections_leaves_these(program, place, daemons):
+    place.sql(f"alter database {place.name} set idle_session_timeout = '300ms'")
+    daemons(program).wait_ready()
+    ages = "select min(clock_timestamp() - backend_start) > '1.5 s' from pg_stat_activity where datname = current_database() and application_name like %s"
+    wait_until(lambda: place.value(ages, (program + "%",)), 15, lambda: place.value("select json_agg(a) from pg_stat_activity a where datname = current_database()"))
+
+
+@pytest.mark.parametrize("program", DAEMONS)
 def test_without_the_schema_it_says_which_command_to_run(program, sandbox, daemons):
     empty = Place(sandbox, migrate=False)
     done = run(program, environment=empty.environment())
