@@ -63,12 +63,17 @@ $$;
 
 -- Who may publish (sagapost_writer) could write to every exchange that the relay may: a command, and a handler would run with any input, or a reply, and a step
 -- would count as done. So these exchanges, and their queues by the default exchange, are for saga-worker and for the functions of this schema, which run
--- as their owner. Every name is qualified rather than pinned: it is in the workers' way.
+-- as their owner. The trigger's WHEN is read anew for each statement of every service, so it only asks what is quickly asked (the whole question there took
+-- 7 us of a prepared INSERT of one row, this 2). Every name is qualified rather than pinned: it is in the workers' way.
 create function saga.guard_exchanges() returns trigger
 language plpgsql
 as $$
+declare
+    queue text := case when coalesce(new.exchange, '') operator(pg_catalog.=) '' then coalesce(new.routing_key, new.type) end;
 begin
-    if not pg_catalog.pg_has_role(current_user, 'sagapost_worker', 'USAGE')
+    if (new.exchange operator(pg_catalog.=) any (array['saga.commands', 'saga.replies'])
+        or queue operator(pg_catalog.^@) 'saga.commands.' or queue operator(pg_catalog.^@) 'saga.replies.')
+       and not pg_catalog.pg_has_role(current_user, 'sagapost_worker', 'USAGE')
        and not pg_catalog.pg_has_role(current_user, (select c.relowner from pg_catalog.pg_class c where c.oid operator(pg_catalog.=) tg_relid), 'USAGE') then
         raise exception using errcode = 'insufficient_privilege', message = 'commands and replies of sagas are written by saga.start, saga.reply and saga-worker alone';
     end if;
@@ -76,9 +81,7 @@ begin
 end
 $$;
 create trigger guard_exchanges before insert on outbox.message for each row
-    when (new.exchange in ('saga.commands', 'saga.replies')
-          or coalesce(new.exchange, '') = '' and (starts_with(coalesce(new.routing_key, new.type), 'saga.commands.')
-                                                  or starts_with(coalesce(new.routing_key, new.type), 'saga.replies.')))
+    when (new.exchange ^@ 'saga.' or new.routing_key ^@ 'saga.' or new.type ^@ 'saga.')
     execute function saga.guard_exchanges();
 
 -- Why data must not go into a saga, or null. As text it may be much longer than jsonb holds it: 1e130000 is 130,001 digits. Deeper data would go to the
