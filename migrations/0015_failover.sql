@@ -123,7 +123,7 @@ end;
 revoke all on function outbox.flushed_by(text[]) from public;
 grant execute on function outbox.flushed_by(text[]) to sagapost_relay;
 
--- What a relay with publish-after = flushed had sent and a promoted server never got (outbox/relay/ghosts.h). Nobody but a person takes rows away.
+-- What a relay with publish-after = flushed had sent and a promoted server never got (outbox/relay/ownership/ghosts.h). Nobody but a person takes rows away.
 create table outbox.ghost (
     message_id uuid not null,
     id         bigint not null, -- it had in the log

@@ -16,7 +16,7 @@
 --    others follow, so many at a time, and until all have all stay at rest: a statement that is longer than lease-term would cost its relay the
 --    share, a standby would end it, and the next one would begin anew.
 --
--- What makes it right: only the owner of a share marks it at rest, under its epoch and after RabbitMQ has let nobody else publish for it (outbox/relay/fence.h); and it
+-- What makes it right: only the owner of a share marks it at rest, under its epoch and after RabbitMQ has let nobody else publish for it (outbox/relay/ownership/fence.h); and it
 -- sends nothing more before it has asked again. Every question and every step holds the row of outbox.share_change, so that a relay cannot begin to
 -- read beside a step that was taken because it did not.
 

@@ -18,6 +18,11 @@ BUILD = ROOT / "build" / "coverage"
 FOLDERS = ("outbox/pg", "outbox/amqp", "outbox/relay")
 
 
+def folder_of(path):
+    """The one of FOLDERS that a source is in or below, or None."""
+    return next((folder for folder in FOLDERS if path.startswith(folder + "/")), None)
+
+
 def run_suites(suites):
     for old in BUILD.rglob("*.gcda"):
         old.unlink()
@@ -38,7 +43,7 @@ def counts():
         for text in said.splitlines():
             for file in json.loads(text)["files"]:
                 path = os.path.relpath(os.path.normpath(BUILD / file["file"]), ROOT)
-                if os.path.dirname(path) not in FOLDERS or not path.endswith(".c"):
+                if not folder_of(path) or not path.endswith(".c"):
                     continue
                 for line in file["lines"]:
                     times, _ = lines[path].get(line["line_number"], (0, None))
@@ -53,10 +58,10 @@ def share(lines):
 
 def print_figures(lines):
     for folder in FOLDERS:
-        files = {path: list(of.values()) for path, of in sorted(lines.items()) if os.path.dirname(path) == folder}
+        files = {path: list(of.values()) for path, of in sorted(lines.items()) if folder_of(path) == folder}
         print("%-34s %5d of %5d lines  %5.1f%%" % (folder, *share([line for of in files.values() for line in of])))
         for path, of in files.items():
-            print("  %-32s %5d of %5d        %5.1f%%" % (os.path.basename(path), *share(of)))
+            print("  %-32s %5d of %5d        %5.1f%%" % (path[len(folder) + 1 :], *share(of)))
 
 
 def print_missing(lines):

@@ -3,19 +3,19 @@
 #ifndef SAGAPOST_RELAY_RELAY_PRIVATE_H
 #define SAGAPOST_RELAY_RELAY_PRIVATE_H
 
-#include "outbox/relay/chunk.h"
-#include "outbox/relay/fence.h"
-#include "outbox/relay/ghosts.h"
-#include "outbox/relay/lane.h"
-#include "outbox/relay/lease.h"
-#include "outbox/relay/park.h"
-#include "outbox/relay/position.h"
+#include "outbox/relay/ownership/fence.h"
+#include "outbox/relay/ownership/ghosts.h"
+#include "outbox/relay/ownership/lease.h"
+#include "outbox/relay/ownership/sharing.h"
+#include "outbox/relay/ownership/standby.h"
+#include "outbox/relay/publishing/lane.h"
+#include "outbox/relay/reading/source.h"
+#include "outbox/relay/reading/wakeup.h"
 #include "outbox/relay/relay.h"
-#include "outbox/relay/ring.h"
-#include "outbox/relay/sharing.h"
-#include "outbox/relay/source.h"
-#include "outbox/relay/standby.h"
-#include "outbox/relay/wakeup.h"
+#include "outbox/relay/rows/chunk.h"
+#include "outbox/relay/settling/park.h"
+#include "outbox/relay/settling/position.h"
+#include "outbox/relay/settling/ring.h"
 
 #define RELAY_NAME_BYTES 128
 #define RELAY_TICK_US    US_PER_S

@@ -2,8 +2,8 @@
 #ifndef SAGAPOST_RELAY_SETTINGS_H
 #define SAGAPOST_RELAY_SETTINGS_H
 
-#include "outbox/relay/outcome.h"
-#include "outbox/relay/publish_after.h"
+#include "outbox/relay/publishing/outcome.h"
+#include "outbox/relay/reading/publish_after.h"
 #include "outbox/runtime/config.h"
 
 /* Rows that say how a message looks: the relay's, and those of whoever sends its messages again. */

@@ -1,6 +1,6 @@
 #include "saga/cli/replay_send.h"
-#include "outbox/relay/confirm.h"
-#include "outbox/relay/envelope.h"
+#include "outbox/relay/publishing/confirm.h"
+#include "outbox/relay/publishing/envelope.h"
 #include "saga/cli/replay.h"
 #include "saga/cli/visit.h"
 #include <assert.h>

@@ -12,7 +12,7 @@
 #ifndef SAGAPOST_CLI_REPLAY_SEND_H
 #define SAGAPOST_CLI_REPLAY_SEND_H
 
-#include "outbox/relay/routes.h"
+#include "outbox/relay/rows/routes.h"
 #include "saga/cli/cli.h"
 
 struct sender;
@@ -21,7 +21,7 @@ struct sender;
 int sender_create(struct sender **ret_sender, struct cli *cli, const struct routes *routes,
                   struct error *error) MUST_CHECK;
 void sender_destroy(struct sender *sender); /* NULL is fine */
-/* `rows`: columns as in outbox/relay/row.h. ERROR_STATE: interrupted. */
+/* `rows`: columns as in outbox/relay/rows/row.h. ERROR_STATE: interrupted. */
 int sender_send(struct sender *sender, const struct pg_result *rows, int *ret_done,
                 struct error *error) MUST_CHECK;
 

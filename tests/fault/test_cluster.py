@@ -63,7 +63,7 @@ def test_the_leader_is_killed(cluster, vhost, daemons, place, consumer, writers,
     daemon.wait_ready(60)
     load.wait_written(load.written + 500)
     # A relay that was on that node is at another before a new leader is chosen. What RabbitMQ 3.10 then refuses on a channel that came too
-    # early waits in outbox.parked, until the relay replaces the channel (outbox/relay/stale.h): not until that node is back.
+    # early waits in outbox.parked, until the relay replaces the channel (outbox/relay/publishing/stale.h): not until that node is back.
     wait_arrived(500)
     wait_until(lambda: cluster.leader(vhost, "ledger", at=1) in (1, 2), 60, "another node leads", every_s=0.5)
     cluster.whole()

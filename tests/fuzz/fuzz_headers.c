@@ -1,6 +1,6 @@
 /* headers_read: any bytes of outbox.message.headers; what was taken keeps its limits, and points
  * nowhere but into the input and the text beside it. */
-#include "outbox/relay/headers.h"
+#include "outbox/relay/publishing/headers.h"
 
 #include <assert.h>
 #include <stdint.h>

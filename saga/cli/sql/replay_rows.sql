@@ -1,5 +1,5 @@
 -- Published rows with ids above $1 up to $2, created from $3 up to before $4, of type $5 and key $6 (NULL: any). At most $7 rows, and of them those
--- before which there are less than $8 bytes. Columns as in outbox/relay/row.h.
+-- before which there are less than $8 bytes. Columns as in outbox/relay/rows/row.h.
 -- Published is what the position of its share is past, and what is neither set aside now nor was given up by an operator.
 -- Plan: Merge Append of the leaves' indexes on (id); for each row outbox.position (one row a share), the key of outbox.parked, intent_discarded.
 select id, message_id, created_at, type, key, exchange, routing_key, nullif(headers, '{}'::jsonb) as headers, payload, payload_bytes,

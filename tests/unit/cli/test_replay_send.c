@@ -1,7 +1,7 @@
 /* `sagapost outbox replay` against a broker that confirms, returns, refuses, dies, blocks and says
  * nothing: how many rows are done, why it ended, and what the messages look like. The clock can be
  * turned (clock_gettime and timerfd_settime are wrapped, see meson.build). */
-#include "outbox/relay/row.h"
+#include "outbox/relay/rows/row.h"
 #include "outbox/relay/settings.h"
 #include "outbox/runtime/daemon.h"
 #include "saga/cli/replay.h"
