@@ -232,6 +232,15 @@ int fake_read_until(struct fake *fake, int channel, uint32_t method)
     }
 }
 
+void fake_read_publishes(struct fake *fake, int count)
+{
+    for (int i = 0; i < count; i++) {
+        fake_read_until(fake, 1, AMQP_BASIC_PUBLISH_METHOD);
+        fake_read(fake); /* header */
+        fake_read(fake); /* body */
+    }
+}
+
 void fake_expect_eof(struct fake *fake)
 {
     uint8_t byte;
@@ -306,6 +315,17 @@ void fake_send_header(struct fake *fake, int channel, uint64_t body_bytes, const
         fake_fail(fake, "cannot encode");
     memcpy(payload + 4, &big, sizeof(big));
     send_frame(fake, AMQP_FRAME_HEADER, channel, payload, 12 + (size_t)bytes);
+}
+
+void fake_send_return(struct fake *fake, const char *message_id, uint64_t body_bytes)
+{
+    amqp_basic_return_t returned = {.reply_code = 312,
+                                    .reply_text = amqp_cstring_bytes("NO_ROUTE"),
+                                    .exchange = amqp_cstring_bytes("x"),
+                                    .routing_key = amqp_cstring_bytes("k")};
+
+    fake_send(fake, 1, AMQP_BASIC_RETURN_METHOD, &returned);
+    fake_send_header(fake, 1, body_bytes, message_id);
 }
 
 void fake_send_body(struct fake *fake, int channel, const char *text)

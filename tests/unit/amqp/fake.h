@@ -60,10 +60,14 @@ void fake_up(struct fake *fake);          /* accept, login, channel */
 void fake_read(struct fake *fake);        /* a frame, heartbeats included */
 void fake_expect(struct fake *fake, int channel, uint32_t method);    /* passes over heartbeats */
 int fake_read_until(struct fake *fake, int channel, uint32_t method); /* basic.publish in between */
+void fake_read_publishes(struct fake *fake, int count); /* each with a body in one frame */
 void fake_expect_eof(struct fake *fake);
 void fake_send_bytes(struct fake *fake, const void *bytes, size_t count);
 void fake_send(struct fake *fake, int channel, uint32_t method, void *decoded);
 void fake_send_header(struct fake *fake, int channel, uint64_t body_bytes, const char *message_id);
+/* A basic.return with its header: what was published to exchange x with the key k had no queue. Its
+ * body is to follow. */
+void fake_send_return(struct fake *fake, const char *message_id, uint64_t body_bytes);
 void fake_send_body(struct fake *fake, int channel, const char *text);
 void fake_send_heartbeat(struct fake *fake);
 void fake_send_ack(struct fake *fake, uint64_t tag, bool multiple);

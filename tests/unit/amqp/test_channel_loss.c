@@ -27,26 +27,17 @@ static void finish(void)
     fake_finish(&fake);
 }
 
-static void read_publishes(struct fake *f, int count)
-{
-    for (int i = 0; i < count; i++) {
-        fake_read_until(f, 1, AMQP_BASIC_PUBLISH_METHOD);
-        fake_read(f); /* header */
-        fake_read(f); /* body */
-    }
-}
-
 static void missing_exchange(struct fake *f)
 {
     fake_up(f);
-    read_publishes(f, 2);
+    fake_read_publishes(f, 2);
     fake_send_ack(f, 1, false);
     fake_send_close(f, 1, 404, "NOT_FOUND - no exchange 'nope' in vhost 'vh'");
     fake_say(f);
     /* What the session had sent before it knew comes first. */
     fake_read_until(f, 1, AMQP_CHANNEL_CLOSE_OK_METHOD);
     fake_channel(f);
-    read_publishes(f, 1);
+    fake_read_publishes(f, 1);
     fake_send_ack(f, 1, false);
     fake_goodbye(f);
 }
@@ -78,13 +69,13 @@ static void test_a_channel_is_reopened_on_the_same_connection(void **state)
 static void lets_a_channel_go(struct fake *f)
 {
     fake_up(f);
-    read_publishes(f, 2);
+    fake_read_publishes(f, 2);
     fake_send_ack(f, 1, false);
     fake_read_until(f, 1, AMQP_CHANNEL_CLOSE_METHOD);
     fake_send_ack(f, 2, false); /* was on its way */
     fake_send(f, 1, AMQP_CHANNEL_CLOSE_OK_METHOD, &(amqp_channel_close_ok_t){0});
     fake_channel(f);
-    read_publishes(f, 1);
+    fake_read_publishes(f, 1);
     fake_send_ack(f, 1, false);
     fake_goodbye(f);
 }
@@ -153,7 +144,7 @@ static void loses_the_connection_too(struct fake *f)
     fake_read_until(f, 1, AMQP_CHANNEL_CLOSE_METHOD);
     fake_close(f);
     fake_up(f);
-    read_publishes(f, 1);
+    fake_read_publishes(f, 1);
     fake_send_ack(f, 1, false);
     fake_goodbye(f);
 }
@@ -176,7 +167,7 @@ static void test_a_channel_is_replaced_and_the_connection_lost(void **state)
 static void closes_again_and_again(struct fake *f)
 {
     fake_up(f);
-    read_publishes(f, 1);
+    fake_read_publishes(f, 1);
     fake_send_ack(f, 1, false);
     for (int i = 0; i < 5; i++) {
         fake_send_close(f, 1, 541, "INTERNAL_ERROR");

@@ -27,15 +27,6 @@ static void finish(void)
     fake_finish(&fake);
 }
 
-static void read_publishes(struct fake *f, int count)
-{
-    for (int i = 0; i < count; i++) {
-        fake_read_until(f, 1, AMQP_BASIC_PUBLISH_METHOD);
-        fake_read(f); /* header */
-        fake_read(f); /* body */
-    }
-}
-
 static void forced_close(struct fake *f)
 {
     fake_up(f);
@@ -64,7 +55,7 @@ static void test_the_broker_closes_the_connection(void **state)
 static void closes_under_load(struct fake *f)
 {
     fake_up(f);
-    read_publishes(f, 1);
+    fake_read_publishes(f, 1);
     fake_send_ack(f, 1, false);
     fake_send_close(f, 0, 320, "CONNECTION_FORCED");
     fake_close(f);
@@ -127,7 +118,7 @@ static void test_a_connection_that_just_ends(void **state)
 static void works_and_ends(struct fake *f)
 {
     fake_up(f);
-    read_publishes(f, 1);
+    fake_read_publishes(f, 1);
     fake_send_ack(f, 1, false);
     fake_wait(f);
     fake_end(f);
@@ -300,7 +291,7 @@ static void blocks(struct fake *f)
     fake_send(f, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked); /* a second alarm */
     fake_wait(f);
     fake_send(f, 0, AMQP_CONNECTION_UNBLOCKED_METHOD, &unblocked);
-    read_publishes(f, 1);
+    fake_read_publishes(f, 1);
     fake_send(f, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
     fake_send_close(f, 1, 541, "INTERNAL_ERROR");
     fake_wait(f);

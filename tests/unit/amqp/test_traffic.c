@@ -30,13 +30,7 @@ static void expect_publish(struct fake *f)
 
 static void send_return(struct fake *f, const char *id)
 {
-    amqp_basic_return_t returned = {.reply_code = 312,
-                                    .reply_text = amqp_cstring_bytes("NO_ROUTE"),
-                                    .exchange = amqp_cstring_bytes("x"),
-                                    .routing_key = amqp_cstring_bytes("k")};
-
-    fake_send(f, 1, AMQP_BASIC_RETURN_METHOD, &returned);
-    fake_send_header(f, 1, 5, id);
+    fake_send_return(f, id, 5);
     fake_send_body(f, 1, "he");
     fake_send_body(f, 1, "llo");
 }
