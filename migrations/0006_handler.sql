@@ -38,19 +38,19 @@ begin
         raise exception 'the path % does not begin with $, or is longer than 1000 bytes', left(path, 60) using errcode = 'SG314';
     end if;
     while rest <> '' loop
-        found := regexp_match(rest, '^\.([A-Za-z_][A-Za-z0-9_]*)');
+        found := regexp_match(rest, E'^\\.([A-Za-z_][A-Za-z0-9_]*)');
         if found is not null then
             segments := segments || to_jsonb(found[1]);
             rest := substr(rest, length(found[1]) + 2);
             continue;
         end if;
-        found := regexp_match(rest, '^\[([0-9]{1,9})\]');
+        found := regexp_match(rest, E'^\\[([0-9]{1,9})\\]');
         if found is not null then
             segments := segments || to_jsonb(found[1]::integer);
             rest := substr(rest, length(found[1]) + 3);
             continue;
         end if;
-        found := regexp_match(rest, '^\[("(?:[^"\\]|\\.)*")\]');
+        found := regexp_match(rest, E'^\\[("(?:[^"\\\\]|\\\\.)*")\\]');
         if saga.read_json(found[1]) is not null then
             segments := segments || saga.read_json(found[1]);
             rest := substr(rest, length(found[1]) + 3);
@@ -118,7 +118,7 @@ declare
     target regprocedure;
     path   pg_catalog.jsonpath;
 begin
-    if action is null or action operator(pg_catalog.!~) '^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$'
+    if action is null or action operator(pg_catalog.!~) E'^[a-z][a-z0-9_]*\\.[a-z][a-z0-9_]*$'
        or pg_catalog.octet_length(action) operator(pg_catalog.>) 127 then
         raise exception 'saga.handle: "%" is no action', action using errcode = 'SG212',
             hint = 'An action is <participant>.<verb>, in small letters, digits and _.';
@@ -259,7 +259,7 @@ begin
     ), handler as materialized (
         select h.action, h.lock, case when f.id is not null then 'select ' || left(h.function, -length('(jsonb)')) || '($1)' end as call,
                case when not exists (select from pg_proc p, unnest(p.proconfig) c (setting)
-                                     where p.oid = f.id and c.setting like 'search\_path=%') then h.search_path end as search_path
+                                     where p.oid = f.id and starts_with(c.setting, 'search_path=')) then h.search_path end as search_path
         from saga.handler h
         cross join lateral (select to_regprocedure(h.function)::oid as id offset 0) f -- looked up once
         where h.action = any (array(select c.action from command c))

@@ -333,13 +333,13 @@ $$;
 
 create function saga.participant_of(action text) returns text
 language sql immutable
-as $$ select pg_catalog.regexp_replace(action, '\.[^.]*$', '') $$;
+as $$ select pg_catalog.regexp_replace(action, E'\\.[^.]*$', '') $$;
 
 create function saga.check_action(what text, which text, action text) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if action is null or action !~ '^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$' or octet_length(action) > 127 then
+    if action is null or action !~ E'^[a-z][a-z0-9_]*\\.[a-z][a-z0-9_]*$' or octet_length(action) > 127 then
         perform saga.refuse('SG300', format('%s: its %s %s is no action', what, which, coalesce('"' || action || '"', 'null')),
                             'An action is <participant>.<verb>, each of small letters, digits and _, at most 127 bytes.');
     end if;

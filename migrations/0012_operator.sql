@@ -250,7 +250,7 @@ $$;
 create function saga.is_step(step saga.definition_step, name text) returns boolean
 language sql immutable
 as $$
-    select step.name = name or step.for_each is not null and step.name = regexp_replace(name, '\[(0|[1-9][0-9]{0,8})\]$', '')
+    select step.name = name or step.for_each is not null and step.name = regexp_replace(name, E'\\[(0|[1-9][0-9]{0,8})\\]$', '')
 $$;
 
 -- Views -------------------------------------------------------------------------------------------------------------------------

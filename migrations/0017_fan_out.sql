@@ -30,7 +30,7 @@ begin
         perform saga.refuse('SG312', format('%s: for_each_at_once is %s', what, s.for_each_at_once), format('It is a number from 1 to for_each_max, %s.', most));
     end if;
     begin
-        list := case when s.for_each ~ '^\s*\{' then s.for_each::jsonb else to_jsonb(s.for_each) end;
+        list := case when s.for_each ~ E'^\\s*\\{' then s.for_each::jsonb else to_jsonb(s.for_each) end;
     exception when invalid_text_representation then
         perform saga.refuse('SG314', format('%s, for_each: %s is no JSON', what, left(s.for_each, 100)), 'Write a path, or {"$path": "...", "default": [...]}.');
     end;

@@ -172,7 +172,7 @@ as $$
 declare
     tries text;
 begin
-    if (select tgargs = convert_to(shares::text, 'UTF8') || '\x00' from pg_trigger
+    if (select tgargs = convert_to(shares::text, 'UTF8') || E'\\x00' from pg_trigger
          where tgrelid = 'outbox.message'::regclass and tgname = 'wake_relays') then
         return;
     end if;

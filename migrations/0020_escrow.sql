@@ -82,7 +82,7 @@ declare
     verb    text;
     made    text;
 begin
-    if kind is null or kind !~ '^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$' or octet_length(kind) > 48 then
+    if kind is null or kind !~ E'^[a-z][a-z0-9_]*\\.[a-z][a-z0-9_]*$' or octet_length(kind) > 48 then
         raise exception 'saga.escrow: "%" is no kind of account', kind using errcode = 'SG214',
             hint = 'It is <participant>.<name>, in small letters, digits and _, of at most 48 bytes.';
     elsif relation is null and exists (select from saga.reservation r where r.kind = escrow.kind) then
@@ -167,7 +167,7 @@ begin
         raise exception 'step "%" of saga % has no open reservation', step, saga using errcode = 'SG215';
     end if;
     ignored := set_config('saga.id', saga::text, true) || set_config('saga.step', step, true);
-    execute format('select %s', regexp_replace(made, '\(jsonb\)$', '($1)')) using jsonb_build_object('step', step);
+    execute format('select %s', regexp_replace(made, E'\\(jsonb\\)$', '($1)')) using jsonb_build_object('step', step);
 end
 $$;
 comment on function saga.end_reservation is 'Gives an open reservation back, or settles it, by hand: of a saga that was closed.';
