@@ -140,21 +140,22 @@ def test_a_cancel_and_the_pivot_at_the_same_moment(shared):
     sagas = []
 
     def cancel(mine):
-        connection = psycopg2.connect(shared.place.conninfo)
-        connection.autocommit = True
         for saga in mine:
             try:
-                connection.cursor().execute("select saga.cancel(%s)", (saga,))
+                canceller.cursor().execute("select saga.cancel(%s)", (saga,))
             except psycopg2.Error as ended:
                 assert ended.pgcode == "SG402"
-        connection.close()
 
-    for _ in range(4):
-        batch = [row[0] for row in shared.place.sql("select saga.start('moment', '{}') from generate_series(1, 15)")]
+    canceller, starter = shared.place.connect(), shared.place.connect(autocommit=False)
+    for together in (False, True, False, True):  # by somebody else, who may be late by any time; and with the start, which comes first
+        with starter, starter.cursor() as cursor:
+            cursor.execute("select saga.start('moment', '{}') from generate_series(1, 15)")
+            batch = [row[0] for row in cursor]
+            if together:
+                cursor.execute("select saga.cancel(saga) from unnest(%s::uuid[]) as saga", (batch,))
         sagas += batch
-        thread = threading.Thread(target=cancel, args=(batch,))
-        thread.start()
-        thread.join(30)
+        if not together:
+            cancel(batch)
     refused = cancelled = 0
     for saga in sagas:
         state = end(shared, saga)

@@ -453,9 +453,11 @@ static bool was_sent(const struct plan *plan, const struct world *world, int ste
     return sent;
 }
 
-/* What the participants know goes on under the steps' names. A step that they know of must be one
- * that they would meet in the same way. */
-static const char *migrate(const struct plan *plan, const struct plan *to, struct world *world)
+/* What the participants know goes on under the steps' names. A step that they know of, or that
+ * waits, or was done, must be one that they would meet in the same way. Of another nothing is left:
+ * a lock that came when its step no longer waited was given up at once. */
+static const char *migrate(const struct plan *plan, const struct plan *to,
+                           const struct instance *before, struct world *world)
 {
     struct truth truth[WORLD_SLOTS_MAX] = {0};
     for (int i = 0; i < plan->step_count; i++) {
@@ -464,16 +466,19 @@ static const char *migrate(const struct plan *plan, const struct plan *to, struc
         bool is_same = found >= 0 && to->steps[found].kind == step->kind &&
                        to->steps[found].via == step->via &&
                        to->steps[found].elements_max == step->elements_max;
-        if (!is_same && was_sent(plan, world, i))
-            return "migrated, and a step that was sent is gone, or is another";
-        if (found >= 0)
-            truth[found] = world->truth[i];
-        for (int j = 0; is_same && j < step->elements_max; j++)
+        bool matters = was_sent(plan, world, i) || before->steps[i].state == STEP_PARKED ||
+                       before->steps[i].state == STEP_SUCCEEDED;
+        if (!is_same && matters)
+            return "migrated, and a step that was sent, waits or was done is gone, or is another";
+        if (!is_same)
+            continue;
+        truth[found] = world->truth[i];
+        for (int j = 0; j < step->elements_max; j++)
             truth[world_slot(to, found, j)] = world->truth[world_slot(plan, i, j)];
-        if (found >= 0 && is_another(step->action, to->steps[found].action) &&
+        if (is_another(step->action, to->steps[found].action) &&
             (was_done(&world->truth[i]) || may_be_done(&world->truth[i])))
             return "migrated to another action, and the one before was, or may still be, done";
-        if (found >= 0 && is_another(step->undo, to->steps[found].undo) &&
+        if (is_another(step->undo, to->steps[found].undo) &&
             world->truth[i].undo_sent_round > world->truth[i].undo_failed_round)
             return "migrated to another undo, and the one before was, or may still be, done";
     }
@@ -501,7 +506,7 @@ const char *world_apply(const struct plan *plan, const struct world *world, cons
     count_move(after, move, ret_decision, world->instance.phase == PHASE_PROTOCOL);
     if (move->event.type == EVENT_MIGRATE && applied) {
         if (!broken)
-            broken = migrate(plan, move->event.to, after);
+            broken = migrate(plan, move->event.to, &world->instance, after);
         plan = move->event.to;
     }
     if (move->event.type == EVENT_MARK_UNDONE && applied)
