@@ -454,8 +454,8 @@ static bool was_sent(const struct plan *plan, const struct world *world, int ste
 }
 
 /* What the participants know goes on under the steps' names. A step that they know of, or that
- * waits, or was done, must be one that they would meet in the same way. Of another nothing is left:
- * a lock that came when its step no longer waited was given up at once. */
+ * waits, or was done, must be one that they would meet in the same way. Of another nothing is left
+ * but a lock that came when its step no longer waited: it goes at once, or with the saga's end. */
 static const char *migrate(const struct plan *plan, const struct plan *to,
                            const struct instance *before, struct world *world)
 {

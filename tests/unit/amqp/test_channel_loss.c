@@ -1,31 +1,7 @@
 /* What takes a channel away, and what comes after, while the connection stays. */
-#include "tests/unit/amqp/fake.h"
-#include "tests/unit/amqp/recorder.h"
+#include "tests/unit/amqp/scene.h"
 
 #include <string.h>
-
-static struct fake fake;
-static struct recorder recorder;
-
-static void begin(void (*script)(struct fake *fake))
-{
-    fake_init(&fake);
-    recorder_init(&recorder, fake.uri);
-    fake_start(&fake, script);
-}
-
-static void begin_turned(void (*script)(struct fake *fake))
-{
-    fake_init(&fake);
-    recorder_init_turned(&recorder, fake.uri);
-    fake_start(&fake, script);
-}
-
-static void finish(void)
-{
-    recorder_free(&recorder);
-    fake_finish(&fake);
-}
 
 static void missing_exchange(struct fake *f)
 {

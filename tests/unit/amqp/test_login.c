@@ -1,7 +1,6 @@
 /* Opening a connection: everything that can go wrong before it is up, and that it is tried again.
  */
-#include "tests/unit/amqp/fake.h"
-#include "tests/unit/amqp/recorder.h"
+#include "tests/unit/amqp/scene.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -9,21 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct fake fake, other;
-static struct recorder recorder;
-
-static void begin(void (*script)(struct fake *fake))
-{
-    fake_init(&fake);
-    recorder_init(&recorder, fake.uri);
-    fake_start(&fake, script);
-}
-
-static void finish(void)
-{
-    recorder_free(&recorder);
-    fake_finish(&fake);
-}
+static struct fake other;
 
 static void good_end(struct fake *f)
 {

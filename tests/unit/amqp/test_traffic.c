@@ -1,25 +1,8 @@
 /* Messages out and in: confirms, returns, deliveries, a buffer that fills, and the end. */
-#include "tests/unit/amqp/fake.h"
-#include "tests/unit/amqp/recorder.h"
+#include "tests/unit/amqp/scene.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static struct fake fake;
-static struct recorder recorder;
-
-static void begin(void (*script)(struct fake *fake))
-{
-    fake_init(&fake);
-    recorder_init(&recorder, fake.uri);
-    fake_start(&fake, script);
-}
-
-static void finish(void)
-{
-    recorder_free(&recorder);
-    fake_finish(&fake);
-}
 
 static void expect_publish(struct fake *f)
 {
