@@ -291,7 +291,7 @@ void relay_on_owner(void *data, const struct lease_position *at)
     relay->proven_us = relay_now_us(relay);
     fence_raise(relay->fence, lease_server(relay->lease));
     windows_start(relay->windows, &at->position);
-    position_writer_start(relay->writer, at->place, at->epoch, at->last_id_ever);
+    position_writer_start(relay->writer, at->place, at->epoch);
     ghosts_look(relay->ghosts);
     relay_ask_routes(relay);
     sharing_start(relay->sharing,

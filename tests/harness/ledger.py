@@ -124,7 +124,7 @@ class Consumer:
         self.arguments = arguments or {"x-queue-type": "quorum", "x-delivery-limit": 1000000}
         self.arrived = []  # (message id, body), first deliveries only
         self.seen = set()
-        self.repeated = 0  # sent twice by the relay; not what the broker gave us again
+        self.repeated = []  # message ids: sent twice by the relay; not what the broker gave us again
         self.stopping = threading.Event()
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -161,7 +161,7 @@ class Consumer:
             self.seen.add(properties.message_id)
             self.arrived.append((properties.message_id, body))
         elif not method.redelivered:
-            self.repeated += 1
+            self.repeated.append(properties.message_id)
 
 
 def _body_key_number(body):
@@ -201,12 +201,16 @@ def check(place, consumer, repeated_most=None, limit_s=60):
         "lost": len(lost),
         "ghosts": len(ghosts),
         "disorder": len(disorder),
-        "repeated": consumer.repeated,
+        "repeated": len(consumer.repeated),
     }
     print(f"ledger: {figures}")
     assert not lost, f"lost {len(lost)}: {lost[:5]}; {figures}"
     assert not ghosts, f"ghosts {len(ghosts)}: {ghosts[:5]}; {figures}"
     assert not disorder, f"out of order {len(disorder)}: {disorder[:5]}; {figures}"
     if repeated_most is not None:
-        assert consumer.repeated <= repeated_most, f"{consumer.repeated} repeated, at most {repeated_most} allowed"
+        assert len(consumer.repeated) <= repeated_most, (
+            f"{len(consumer.repeated)} repeated, at most {repeated_most} allowed; of the log now (id, xid, message id, payload):"
+            f" {place.sql('select id, xid::text, message_id::text, payload::text from outbox.message where message_id::text = any (%s)', (consumer.repeated[:5],))};"
+            f" positions {place.sql('select * from outbox.position')}"
+        )
     return figures

@@ -29,7 +29,6 @@ enum position_column {
     POSITION_T1,
     POSITION_T2,
     POSITION_LAST_ID,
-    POSITION_LAST_ID_EVER,
     POSITION_BOUND,
 };
 enum take_over_column { TAKE_OVER_PLACE, TAKE_OVER_EPOCH };
@@ -159,7 +158,6 @@ static int read_position(struct lease *lease, struct pg_result *result, struct e
     snapshot_release(position->t1);
     snapshot_release(position->t2);
     *position = (struct position){.last_id = pg_int(result, 0, POSITION_LAST_ID)};
-    lease->at.last_id_ever = pg_int(result, 0, POSITION_LAST_ID_EVER);
     failed = snapshot_parse(&position->t1, pg_text(result, 0, POSITION_T1), error);
     t2 = pg_text(result, 0, POSITION_T2);
     if (failed >= 0 && t2)

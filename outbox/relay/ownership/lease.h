@@ -40,7 +40,7 @@ struct lease_server {
 struct lease_position {
     struct position position; /* snapshots are the caller's to hold */
     char place[32];           /* of the row: its ctid */
-    int64_t epoch, last_id_ever;
+    int64_t epoch;
 };
 
 struct lease_options {

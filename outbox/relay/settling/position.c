@@ -19,7 +19,7 @@ enum find_column { FIND_PLACE, FIND_EPOCH };
 struct position_writer {
     struct position_writer_options options;
     char place[PLACE_BYTES]; /* ctid of the row, as of the last write that committed */
-    int64_t epoch, last_id_ever;
+    int64_t epoch;
     struct pg_params params;
     struct loop_timer *retry_timer;
     struct backoff backoff;
@@ -27,8 +27,8 @@ struct position_writer {
     bool searched; /* the row was looked for by its key since the last write that worked */
     /* Of the write under way. */
     uint32_t rows, rows_aside;
-    int64_t last_id;
-    char moved_to[PLACE_BYTES]; /* where the row will be; nowhere if the group fails after that */
+    int64_t last_id, highest_id; /* rows of several windows do not come in the order of their ids */
+    char moved_to[PLACE_BYTES];  /* where the row will be; nowhere if the group fails after that */
     int64_t sequence;
     uint64_t xact;
 };
@@ -114,8 +114,6 @@ static void committed(struct position_writer *writer)
     source_own_transaction(writer->options.source, writer->sequence, writer->xact);
     windows_advance(writer->options.windows, flow_popped(flow) + writer->rows);
     flow_pop(flow, writer->rows, chunk_release_row, NULL);
-    if (writer->last_id > writer->last_id_ever)
-        writer->last_id_ever = writer->last_id;
     metric_add(writer->options.stats->positions, 1);
     metric_add(writer->options.stats->set_aside, writer->rows_aside);
     writer->options.on_written(writer->options.data, writer->rows_aside);
@@ -292,7 +290,7 @@ static int send_position(struct position_writer *writer, struct error *error)
     pg_params_untyped(&writer->params, position.t1->text);
     pg_params_untyped(&writer->params, position.t2 ? position.t2->text : NULL);
     pg_params_int8(&writer->params, position.last_id);
-    pg_params_int8(&writer->params, writer->last_id);
+    pg_params_int8(&writer->params, writer->highest_id);
     pg_params_int8(&writer->params, position.t1->bound);
     return pg_session_send(writer->options.session, &sql_relay_position_write, &writer->params,
                            on_moved, writer, error);
@@ -328,7 +326,7 @@ static void gather(struct position_writer *writer)
     uint32_t settled = flow_settled(flow);
 
     writer->rows = writer->rows_aside = 0;
-    writer->last_id = 0;
+    writer->last_id = writer->highest_id = 0;
     while (writer->rows < settled) {
         const struct flow_item *item =
             flow_item(flow, flow_place(flow, flow_popped(flow) + writer->rows));
@@ -339,6 +337,8 @@ static void gather(struct position_writer *writer)
             writer->rows_aside++;
         }
         writer->last_id = item->id;
+        if (item->id > writer->highest_id)
+            writer->highest_id = item->id;
         writer->rows++;
     }
 }
@@ -353,12 +353,10 @@ void position_writer_write(struct position_writer *writer)
 
 /* Life ----------------------------------------------------------------------------------------- */
 
-void position_writer_start(struct position_writer *writer, const char *place, int64_t epoch,
-                           int64_t last_id_ever)
+void position_writer_start(struct position_writer *writer, const char *place, int64_t epoch)
 {
     (void)snprintf(writer->place, sizeof(writer->place), "%s", place);
     writer->epoch = epoch;
-    writer->last_id_ever = last_id_ever;
     writer->started = true;
     writer->busy = writer->searched = false;
     backoff_reset(&writer->backoff);

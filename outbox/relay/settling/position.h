@@ -43,9 +43,8 @@ int position_writer_create(struct position_writer **ret_writer,
                            struct error *error) MUST_CHECK;
 void position_writer_destroy(struct position_writer *writer); /* NULL is fine */
 
-/* The row is at `place` (a ctid), with this epoch; `last_id_ever` is what it holds. */
-void position_writer_start(struct position_writer *writer, const char *place, int64_t epoch,
-                           int64_t last_id_ever);
+/* The row is at `place` (a ctid), with this epoch. */
+void position_writer_start(struct position_writer *writer, const char *place, int64_t epoch);
 void position_writer_stop(struct position_writer *writer);
 bool position_writer_is_busy(const struct position_writer *writer);
 /* Writes over as many settled rows as one transaction takes. With none, writes how far empty

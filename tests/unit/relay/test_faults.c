@@ -39,8 +39,8 @@ static struct pg_result *one_bool(bool value)
 
 static struct pg_result *position(void)
 {
-    return fake_row(fake_result("tIIIttIII"), "(0,1)", db.epoch, (int64_t)77, (int64_t)5, db.t1,
-                    db.t2[0] ? db.t2 : NULL, db.last_id, db.last_id, db.bound);
+    return fake_row(fake_result("tIIIttII"), "(0,1)", db.epoch, (int64_t)77, (int64_t)5, db.t1,
+                    db.t2[0] ? db.t2 : NULL, db.last_id, db.bound);
 }
 
 static struct pg_result *take_over(void)
