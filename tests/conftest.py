@@ -40,6 +40,7 @@ def sandbox():
 def place(sandbox):
     here = Place(sandbox)
     yield here
+    sandbox.bring_back()
     here.close()
 
 

@@ -146,6 +146,7 @@ class Sandbox(Server, Broker):
         self.counter = 0
         self.vhosts, self.vhosts_made = [], 0
         self.servers = []  # further ones of PostgreSQL
+        self.away = set()  # those of the two that a test has stopped or killed
         atexit.register(self.stop)
         self.run("start", self.folder)
         env = dict(
@@ -154,12 +155,37 @@ class Sandbox(Server, Broker):
         self.pg_port = int(env["PGPORT"])
         self.amqp_port = int(env["AMQP_PORT"])
 
-    def take_vhost(self):
-        """The name of a fresh virtual host."""
-        if not self.vhosts:
+    def postgres(self, verb):
+        super().postgres(verb)
+        self.note("postgres", verb)
+
+    def rabbitmq(self, verb):
+        if verb != "start":
+            self.make_vhosts()  # a place that asks for its own while the broker is away gets one
+        super().rabbitmq(verb)
+        self.note("rabbitmq", verb)
+
+    def note(self, server, verb):
+        if verb == "start":
+            self.away.discard(server)
+        else:
+            self.away.add(server)
+
+    def bring_back(self):
+        """What a test that failed in the middle has left stopped would fail all tests after it."""
+        for server in sorted(self.away):
+            getattr(self, server)("start")
+
+    def make_vhosts(self):
+        """So that there is one more than none."""
+        if not self.vhosts and "rabbitmq" not in self.away:
             self.vhosts_made += VHOSTS_AT_A_TIME
             self.vhosts = [f"v{n}" for n in range(self.vhosts_made - VHOSTS_AT_A_TIME, self.vhosts_made)]
             self.add_vhosts(self.vhosts)
+
+    def take_vhost(self):
+        """The name of a fresh virtual host."""
+        self.make_vhosts()
         return self.vhosts.pop(0)
 
     def stop(self):
@@ -167,8 +193,8 @@ class Sandbox(Server, Broker):
             try:
                 for server in self.servers:
                     server.postgres("kill")
-                self.rabbitmq("kill")  # in good order it takes a second for each virtual host,
-                self.postgres("kill")  # and there a checkpoint of what is thrown away
+                Broker.rabbitmq(self, "kill")  # in good order it takes a second for each virtual host,
+                Server.postgres(self, "kill")  # and there a checkpoint of what is thrown away
                 self.run("stop", self.folder)
             finally:
                 if "SAGAPOST_KEEP" not in os.environ:
