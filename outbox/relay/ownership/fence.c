@@ -1,5 +1,6 @@
 #include "outbox/relay/ownership/fence.h"
 #include "outbox/relay/sql.h"
+#include "outbox/runtime/backoff.h"
 #include "outbox/runtime/clock.h"
 #include "outbox/runtime/failpoint.h"
 #include "outbox/runtime/log.h"
@@ -12,6 +13,7 @@
 #define LANES                2
 #define CODE_RESOURCE_LOCKED 405
 #define CODE_ACCESS_REFUSED  403
+#define OTHERS_PAUSE_US      US_PER_S /* between looks for other relays that fail; it doubles */
 
 /* One lane, and where it stands. */
 struct guard {
@@ -27,8 +29,12 @@ struct fence {
     struct fence_options options;
     struct guard guards[LANES];
     bool raised;
-    int64_t away_us;   /* since when the log's lane has no connection; 0: it has */
-    bool asked_others; /* whether somebody waits */
+    int64_t away_us; /* since when the log's lane has no connection; 0: it has */
+    /* Whether another relay waits. */
+    bool asked_others, said_blind;
+    int64_t blind_us; /* since when that cannot be known; 0: it can, or was not asked */
+    int64_t look_us;  /* no look before */
+    struct backoff backoff;
     struct pg_params params;
 };
 
@@ -193,6 +199,13 @@ void fence_detach(struct fence *fence, enum fence_lane which)
     fence->guards[which].lane = NULL;
 }
 
+/* An outage of RabbitMQ has ended, or the share is another's or taken anew. */
+static void forget_outage(struct fence *fence)
+{
+    fence->away_us = fence->blind_us = fence->look_us = 0;
+    backoff_reset(&fence->backoff);
+}
+
 void fence_raise(struct fence *fence, const struct lease_server *server)
 {
     assert(!fence->raised && fence->guards[FENCE_LOG].lane);
@@ -202,7 +215,7 @@ void fence_raise(struct fence *fence, const struct lease_server *server)
         fence->guards[which].refused_code = 0;
     }
     fence->raised = true;
-    fence->away_us = 0;
+    forget_outage(fence);
     take(&fence->guards[FENCE_LOG]);
 }
 
@@ -219,19 +232,62 @@ void fence_lower(struct fence *fence, const char *why)
 
 /* Resigning ------------------------------------------------------------------------------------ */
 
+static void resign(struct fence *fence, const char *why)
+{
+    struct error error = {0};
+
+    FAILPOINT("resigning");
+    metric_add(fence->options.stats->resignations, 1);
+    error_set(&error, ERROR_STATE, RETRY_LATER, "%s", why);
+    fence->options.on_failure(fence->options.data, &error);
+}
+
+/* The share stands still here, and perhaps another relay would publish it. To resign for nothing
+ * costs a connection and an epoch: the lock is ours again at once where nobody waits for it. To
+ * stay where somebody does costs the share, for as long as RabbitMQ is away from here. */
+static void cannot_see_others(struct fence *fence, const struct error *failure)
+{
+    int64_t now_us = loop_now_us(fence->options.loop);
+
+    if (!fence->said_blind)
+        log_failure(LOG_LEVEL_WARN,
+                    "RabbitMQ stays away, and whether another relay waits for the share cannot be "
+                    "known; trying on",
+                    failure, LOG_INT("share", fence->options.share));
+    fence->said_blind = true;
+    if (!fence->blind_us)
+        fence->blind_us = now_us;
+    fence->look_us = now_us + backoff_next_us(&fence->backoff);
+    if (now_us - fence->blind_us > fence->options.term_us)
+        resign(fence, "RabbitMQ stays away, and for longer than lease-term it cannot be known "
+                      "whether another relay waits: resigning, in case one does");
+}
+
+static void sees_others(struct fence *fence)
+{
+    if (fence->said_blind)
+        log_info("whether another relay waits for the share is known again",
+                 LOG_INT("share", fence->options.share));
+    fence->said_blind = false;
+    fence->blind_us = fence->look_us = 0;
+    backoff_reset(&fence->backoff);
+}
+
 static void on_others(void *data, struct pg_result *result, const struct error *failure)
 {
     struct fence *fence = data;
-    struct error error = {0};
 
     fence->asked_others = false;
-    if (failure || !fence->raised || !fence->away_us || !pg_bool(result, 0, 0))
+    if (!fence->raised || !fence->away_us || (failure && failure->retry == RETRY_RECONNECT))
         return;
-    FAILPOINT("resigning");
-    metric_add(fence->options.stats->resignations, 1);
-    error_set(&error, ERROR_STATE, RETRY_LATER,
-              "RabbitMQ stays away for longer than lease-term, and another relay waits: resigning");
-    fence->options.on_failure(fence->options.data, &error);
+    if (failure) {
+        cannot_see_others(fence, failure);
+        return;
+    }
+    sees_others(fence);
+    if (pg_bool(result, 0, 0))
+        resign(fence, "RabbitMQ stays away for longer than lease-term, and another relay waits: "
+                      "resigning");
 }
 
 static void ask_for_others(struct fence *fence)
@@ -241,8 +297,11 @@ static void ask_for_others(struct fence *fence)
     pg_params_reset(&fence->params);
     pg_params_int4(&fence->params, fence->options.share);
     if (pg_session_send(fence->options.session, &sql_relay_others, &fence->params, on_others, fence,
-                        &error) < 0)
+                        &error) < 0) {
+        if (error.retry != RETRY_RECONNECT) /* else the connection, and with it the lock, is gone */
+            cannot_see_others(fence, &error);
         return;
+    }
     fence->asked_others = true;
     (void)!pg_session_sync(fence->options.session, NULL, NULL, &error);
 }
@@ -251,12 +310,17 @@ void fence_tick(struct fence *fence)
 {
     int64_t now_us = loop_now_us(fence->options.loop);
 
-    if (!fence->raised || lane_is_up(fence->guards[FENCE_LOG].lane))
-        fence->away_us = 0;
-    else if (!fence->away_us)
+    if (lane_is_up(fence->guards[FENCE_LOG].lane)) {
+        forget_outage(fence);
+        fence->said_blind = false; /* the next one is told again */
+    } else if (!fence->raised) {
+        forget_outage(fence);
+    } else if (!fence->away_us) {
         fence->away_us = now_us;
-    else if (now_us - fence->away_us > fence->options.term_us && !fence->asked_others)
+    } else if (now_us - fence->away_us > fence->options.term_us && now_us >= fence->look_us &&
+               !fence->asked_others) {
         ask_for_others(fence);
+    }
 }
 
 /* Life ----------------------------------------------------------------------------------------- */
@@ -273,6 +337,8 @@ int fence_create(struct fence **ret_fence, const struct fence_options *options, 
         fence->guards[which].which = (enum fence_lane)which;
     }
     pg_params_init(&fence->params);
+    backoff_init(&fence->backoff, OTHERS_PAUSE_US, options->term_us,
+                 (uint64_t)clock_wall_us(loop_clock(options->loop)));
     *ret_fence = fence;
     return 0;
 }

@@ -23,7 +23,7 @@
  * each other's way.
  *
  * An owner whose connection to RabbitMQ stays away for longer than the term resigns where another
- * relay waits. */
+ * relay waits; and where PostgreSQL refuses, for one more term, to say whether one does. */
 #ifndef SAGAPOST_RELAY_FENCE_H
 #define SAGAPOST_RELAY_FENCE_H
 
