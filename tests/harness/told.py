@@ -1,5 +1,7 @@
 """A participant that does as it is told: handlers in SQL whose behaviour a test sets, and a record of what took effect."""
 
+from .wait import wait_until
+
 SCHEMA = """
 create schema told;
 
@@ -44,6 +46,7 @@ end
 $$;
 """
 
+ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 QUICK = "saga.retry_policy(max => 4, base => '50ms', factor => 2, cap => '200ms', jitter => false)"
 
 
@@ -92,6 +95,14 @@ class Told:
     def state_or_none(self, saga):
         rows = self.place.sql("select state from saga.instances where id = %s", (saga,))
         return rows[0][0] if rows else None
+
+    def wait_state(self, saga, *states, limit_s=60):
+        """Until the saga is in one of them, which it returns."""
+        return wait_until(lambda: self.state(saga) in states and self.state(saga), limit_s, lambda: f"{states}:\n{self.show(saga)}")
+
+    def end(self, saga):
+        """Waits for its end; returns the state in which it ended."""
+        return self.wait_state(saga, *ENDED)
 
     def column(self, saga, name):
         return self.place.value(f"select {name} from saga.instances where id = %s", (saga,))

@@ -9,7 +9,6 @@ import pytest
 from harness.terminal import Terminal
 from harness.wait import wait_until
 
-ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 ONCE = "saga.retry_policy(max => 1)"
 NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -20,17 +19,13 @@ def programs(told, daemons):
     return daemons("saga-worker", "--gauges-interval", "1s").wait_ready()
 
 
-def wait_state(told, saga, *states):
-    wait_until(lambda: told.state(saga) in states, 30, lambda: f"{states}:\n{told.show(saga)}")
-
-
 def stuck_forward(told, name="forward", count=1):
     """Sagas past their pivot whose last step is out of attempts."""
     told.define(name, [("p", "pivot", ""), ("last", "retriable", "p", {"retry": ONCE})])
     told.behave("last", "action", "XX000")
     sagas = [told.start(name, key=f"{name}-{n}") for n in range(count)]
     for saga in sagas:
-        wait_state(told, saga, "STUCK")
+        told.wait_state(saga, "STUCK")
     return sagas
 
 
@@ -51,14 +46,14 @@ def test_retry_and_skip_what_is_stuck_forward(told, programs):
     sagas = stuck_forward(told, count=2)
     run = told.place.sagapost
     run("saga", "skip", sagas[0], "last", "--reason", "shipped by hand")
-    wait_state(told, sagas[0], "SUCCEEDED")
+    told.wait_state(sagas[0], "SUCCEEDED")
     assert told.steps(sagas[0])["last"] == "SKIPPED"
     assert asked(told, sagas[0]) == [("skip", "last", True, "shipped by hand", "applied")]
     detail = told.place.value("select detail from saga.timeline where saga_id = %s and event = 'skipped'", (sagas[0],))
     assert detail["actor"] == "postgres" and detail["reason"] == "shipped by hand"
     told.behave("last", "action", "XX000", times=0)
     assert "applied" in run("saga", "retry", "forward-1", "last")
-    wait_state(told, sagas[1], "SUCCEEDED")
+    told.wait_state(sagas[1], "SUCCEEDED")
 
 
 def test_mark_undone_what_is_stuck_backward(told, programs):
@@ -66,9 +61,9 @@ def test_mark_undone_what_is_stuck_backward(told, programs):
     told.behave("p", "action", "SG001")
     told.behave("a", "undo", "XX000")
     saga = told.start("backward")
-    wait_state(told, saga, "STUCK")
+    told.wait_state(saga, "STUCK")
     told.place.sagapost("saga", "mark-undone", saga, "a", "--reason", "paid back by hand")
-    wait_state(told, saga, "COMPENSATED")
+    told.wait_state(saga, "COMPENSATED")
     assert told.steps(saga) == {"a": "UNDONE", "p": "FAILED"}
     assert told.effects(saga) == ["a"], "its undo is not sent"
     assert asked(told, saga) == [("mark_undone", "a", True, "paid back by hand", "applied")]
@@ -77,7 +72,7 @@ def test_mark_undone_what_is_stuck_backward(told, programs):
 def test_abandon(told, programs):
     (saga,) = stuck_forward(told)
     assert "fenced" in told.place.sagapost("saga", "abandon", saga)
-    wait_state(told, saga, "CLOSED")
+    told.wait_state(saga, "CLOSED")
     assert "has ended" in told.place.sagapost("saga", "abandon", saga, expect=4)
 
 
@@ -86,7 +81,7 @@ def test_signal(told, programs):
     wait_until(lambda: told.steps(saga)["approval"] == "PARKED", 30, lambda: told.show(saga))
     run = told.place.sagapost
     assert "applied" in run("saga", "signal", saga, "approval", "--payload", '{"by": "ann", "sum": 19.90}', "--signal-id", 's"1')
-    wait_state(told, saga, "SUCCEEDED")
+    told.wait_state(saga, "SUCCEEDED")
     assert told.column(saga, "outputs::text").count("19.90") == 1
     other = waiting(told, "other")
     run("saga", "pause", other)
@@ -170,18 +165,18 @@ def test_many_at_once(told, programs):
     said = run("retry", "--definition", "forward", "--limit", 2, "--reason", "mended")
     assert said["applied"] == 2 and len(said["sagas"]) == 2
     for row in said["sagas"]:
-        wait_state(told, row["saga"], "SUCCEEDED")
+        told.wait_state(row["saga"], "SUCCEEDED")
         assert asked(told, row["saga"])[-1] == ("retry", None, True, "mended", "applied")
     said = run("retry", "--definition", "forward", "--rate", 2)
     assert said["applied"] == 3
     said = run("resume", "--all")
     assert (said["applied"], said["left"]) == (1, 3), "what is not paused is left as it is"
     for saga in sagas:
-        wait_state(told, saga, "SUCCEEDED")
+        told.wait_state(saga, "SUCCEEDED")
     said = run("signal", "--definition", "w", "--step", "approval", "--payload", '{"by": "ann"}', "--signal-id", "all")
     assert said["applied"] == 3
     for saga in parked:
-        wait_state(told, saga, "SUCCEEDED")
+        told.wait_state(saga, "SUCCEEDED")
     assert run("abandon", "--all") == {"dry_run": False, "applied": 0, "refused": 0, "left": 0, "unanswered": 0, "sagas": []}
 
 
@@ -211,7 +206,7 @@ def test_show_a_stuck_saga(told, programs):
     assert set(commands) == {"retry", "skip", "pause", "abandon"}, "no cancel past the pivot"
     told.behave("last", "action", "XX000", times=0)
     assert "applied" in run(*shlex.split(commands["retry"])[1:])
-    wait_state(told, saga, "SUCCEEDED")
+    told.wait_state(saga, "SUCCEEDED")
     text = run("saga", "show", saga)
     assert "SUCCEEDED" in text and "ended  " in text and "what can be done" not in text and "retry" in text
 
@@ -232,7 +227,7 @@ def test_show_what_moves(told, programs):
     assert {row["command"].split()[2] for row in shown["can"]} == {"retry", "skip", "cancel", "pause", "abandon"}
     told.behave("a", "action", "40001", times=0)
     assert "before its time" in told.place.sagapost("saga", "retry", saga, "a")
-    wait_state(told, saga, "SUCCEEDED")
+    told.wait_state(saga, "SUCCEEDED")
 
 
 def test_show_says_when_nobody_works(told):
@@ -250,7 +245,7 @@ def test_top(told, programs):
     (stuck,) = stuck_forward(told)
     told.define("quick", [("p", "pivot", "")])
     for saga in [told.start("quick") for _ in range(3)]:
-        wait_state(told, saga, "SUCCEEDED")
+        told.wait_state(saga, "SUCCEEDED")
     said = json.loads(told.place.sagapost("saga", "top", "--json"))
     rows = {row["definition"]: row for row in said["definitions"]}
     assert (rows["forward"]["running"], rows["forward"]["stuck"], rows["quick"]["running"]) == (1, 1, 0)

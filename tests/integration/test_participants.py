@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import types
 
 import psycopg2
 import pytest

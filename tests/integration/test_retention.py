@@ -6,17 +6,13 @@ import pytest
 from harness.wait import wait_until
 
 
-def end(told, saga):
-    wait_until(lambda: told.column(saga, "ended_at"), 30, lambda: told.show(saga))
-
-
 def test_late_messages_of_a_saga_that_is_gone_change_nothing(told, daemons):
     """Its rows dropped, its outcomes past their retention: every command and reply it ever had comes again."""
     daemons("outbox-relay").wait_ready()
     worker = daemons("saga-worker").wait_ready()
     told.define("gone", [("a", "compensable", ""), ("p", "pivot", "a"), ("last", "retriable", "p")])
     saga = told.start("gone", '{"n": 1}', "KEY")
-    end(told, saga)
+    told.end(saga)
     messages = told.place.sql(
         "select exchange, coalesce(routing_key, type), payload::text, type from outbox.message where type in ('saga.command', 'saga.reply') order by id"
     )

@@ -5,7 +5,6 @@ import pytest
 from harness.told import QUICK
 from harness.wait import wait_until
 
-ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 SLOW = "saga.retry_policy(max => 1000, base => '50ms', factor => 1, cap => '50ms')"
 
 
@@ -28,18 +27,10 @@ def soft(told, name="soft"):
     told.define(name, [("x", "compensable", "", {"retry": SLOW, "undo_retry": SLOW}), ("y", "compensable", "x", {"retry": SLOW, "undo_retry": SLOW})])
 
 
-def end(told, saga):
-    return wait_until(lambda: told.state(saga) in ENDED and told.state(saga), 60, lambda: told.show(saga) + str(told.place.sql("select * from saga.children")))
-
-
 def child_of(told, saga, step="c"):
     return wait_until(
         lambda: told.place.value("select (select child::text from saga.children where saga_id = %s and step = %s order by started_at desc limit 1)", (saga, step)), 60, lambda: told.show(saga)
     )
-
-
-def wait_state(told, saga, state):
-    wait_until(lambda: told.state(saga) == state, 60, lambda: f"{state}:\n{told.show(saga)}")
 
 
 def wait_step(told, saga, step, state):
@@ -51,7 +42,7 @@ def test_a_child_is_a_step(told, programs):
     soft(told)
     define(told, "parent", "soft", more=", input => '{\"n\": \"$.input.n\", \"from\": \"$.steps.a.did\"}'")
     saga = told.start("parent", '{"n": 19.90}')
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
     child = child_of(told, saga)
     assert told.state(child) == "SUCCEEDED"
     assert told.place.value("select input::text from saga.instances where id = %s", (child,)) == '{"n": 19.90, "from": "a"}'
@@ -65,7 +56,7 @@ def test_a_child_that_fails_aborts_its_parent(told, programs):
     define(told, "parent", "soft")
     told.behave("y", "action", "SG001")
     saga = told.start("parent")
-    assert end(told, saga) == "COMPENSATED"
+    assert told.end(saga) == "COMPENSATED"
     child = child_of(told, saga)
     assert told.state(child) == "COMPENSATED" and told.effects(child) == ["x", "-x"]
     assert told.effects(saga) == ["a", "-a"]
@@ -78,7 +69,7 @@ def test_a_child_that_succeeded_is_taken_back(told, programs):
     define(told, "parent", "soft")
     told.behave("p", "action", "SG001")
     saga = told.start("parent")
-    assert end(told, saga) == "COMPENSATED"
+    assert told.end(saga) == "COMPENSATED"
     child = child_of(told, saga)
     assert told.state(child) == "COMPENSATED" and told.effects(child) == ["x", "y", "-y", "-x"]
     order = [f"{step} {operation}" for step, operation in told.place.sql("select step, operation from told.effect order by id")]
@@ -97,7 +88,7 @@ def test_a_cancel_goes_down_to_a_running_child(told, programs):
     child = child_of(told, inner)
     wait_until(lambda: told.effects(child) == ["x"], 60, lambda: told.show(child))
     told.place.sagapost("saga", "cancel", saga)
-    assert end(told, saga) == "COMPENSATED"
+    assert told.end(saga) == "COMPENSATED"
     assert told.state(inner) == "COMPENSATED" and told.state(child) == "COMPENSATED"
     assert told.effects(child) == ["x", "-x"] and told.effects(inner) == ["a", "-a"]
 
@@ -109,11 +100,11 @@ def test_a_child_past_its_pivot_is_no_longer_cancelled(told, programs):
     told.behave("last", "action", "40001")
     saga = told.start("parent")
     child = child_of(told, saga)
-    wait_state(told, child, "COMPLETING")
+    told.wait_state(child, "COMPLETING")
     told.place.sql("select saga.cancel(%s)", (saga,))
     wait_until(lambda: ("refused",) in told.place.sql("select answer from saga.intent where saga_id = %s and verb = 'cancel'", (child,)), 60, lambda: told.show(saga))
     told.behave("last", "action", "40001", times=0)
-    assert end(told, saga) == "SUCCEEDED" and told.state(child) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED" and told.state(child) == "SUCCEEDED"
 
 
 def test_a_retriable_child_is_started_anew(told, programs):
@@ -129,7 +120,7 @@ def test_a_retriable_child_is_started_anew(told, programs):
     )
     told.behave("y", "action", "SG001", times=2)
     saga = told.start("parent")
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
     states = told.place.sql("select state from saga.children where saga_id = %s order by started_at", (saga,))
     assert [state for (state,) in states] == ["COMPENSATED", "COMPENSATED", "SUCCEEDED"]
 
@@ -144,14 +135,14 @@ def test_a_parent_waits_for_a_child_that_is_stuck(told, programs):
     told.behave("x", "undo", "XX000")
     saga = told.start("waits")
     child = child_of(told, saga)
-    wait_state(told, child, "STUCK")
+    told.wait_state(child, "STUCK")
     assert told.state(saga) == "COMPENSATING" and told.steps(saga)["c"] == "UNDO_SENT"
     waits_for = told.place.sql("select child::text, state, phase from saga.children where saga_id = %s", (saga,))
     assert waits_for == [(child, "STUCK", "backward")]
     assert f"{child} STUCK backward" in told.place.sagapost("saga", "show", saga)
     told.behave("x", "undo", "XX000", times=0)
     told.place.sagapost("saga", "retry", child)
-    assert end(told, saga) == "COMPENSATED"
+    assert told.end(saga) == "COMPENSATED"
 
 
 def test_a_child_that_was_closed_leaves_a_doubt(told, programs):
@@ -161,11 +152,11 @@ def test_a_child_that_was_closed_leaves_a_doubt(told, programs):
     saga = told.start("parent")
     child = child_of(told, saga)
     told.place.sql("select saga.abandon(%s, 'by phone')", (child,))
-    wait_state(told, child, "CLOSED")
-    wait_state(told, saga, "STUCK")
+    told.wait_state(child, "CLOSED")
+    told.wait_state(saga, "STUCK")
     assert told.column(saga, "phase") == "in_doubt"
     told.place.sql("select saga.skip(%s, 'c', 'it was put right by hand')", (saga,))
-    assert end(told, saga) in ("SUCCEEDED", "COMPENSATED")
+    assert told.end(saga) in ("SUCCEEDED", "COMPENSATED")
 
 
 def test_a_child_that_is_a_root_and_has_a_condition(told, programs):
@@ -179,7 +170,7 @@ def test_a_child_that_is_a_root_and_has_a_condition(told, programs):
         """
     )
     without, with_child, unbuilt = told.start("roots", '{"fine": true}'), told.start("roots", '{"fine": true, "with": true}'), told.start("roots", '{"with": true}')
-    assert end(told, without) == "SUCCEEDED" and end(told, with_child) == "SUCCEEDED" and end(told, unbuilt) == "COMPENSATED"
+    assert told.end(without) == "SUCCEEDED" and told.end(with_child) == "SUCCEEDED" and told.end(unbuilt) == "COMPENSATED"
     assert told.place.value("select count(*) from saga.children where saga_id = %s", (without,)) == 0
     assert told.effects(child_of(told, with_child)) == ["x", "y"]
     assert "nowhere" in told.column(unbuilt, "reason")
@@ -190,13 +181,13 @@ def test_repeated_answers_of_a_child_change_nothing(told, programs):
     define(told, "parent", "soft")
     told.behave("p", "action", "SG001")
     saga = told.start("parent")
-    assert end(told, saga) == "COMPENSATED"
+    assert told.end(saga) == "COMPENSATED"
     other = told.start("parent")
     channel = told.place.channel()
     for _ in range(3):
         for exchange, key, body in told.place.sql("select exchange, routing_key, payload::text from outbox.message where type = 'saga.reply' order by id"):
             channel.basic_publish(exchange, key, body.encode())
-    assert end(told, other) == "COMPENSATED"
+    assert told.end(other) == "COMPENSATED"
     assert told.place.value("select count(*) from told.effect") == 12, "each effect once (a constraint says so too), each undone once"
 
 
@@ -212,7 +203,7 @@ def test_workers_killed_between_parent_and_child(told, daemons, where):
         assert dies.wait_exit(60) == -9, dies.log()
     daemons("saga-worker").wait_ready()
     for saga in sagas:
-        state = end(told, saga)
+        state = told.end(saga)
         children = told.place.sql("select child::text, state from saga.children where saga_id = %s", (saga,))
         assert len(children) == 1 and children[0][1] == state, told.show(saga)
         wanted = (["a", "p"], ["x", "y"]) if state == "SUCCEEDED" else (["a", "-a"], ["x", "y", "-y", "-x"])

@@ -4,12 +4,7 @@ import pytest
 
 from harness.wait import wait_until
 
-ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 EXPRESS = """'{"input": {"express": true}}'"""
-
-
-def end(told, saga):
-    return wait_until(lambda: told.state(saga) in ENDED and told.state(saga), 60, lambda: told.show(saga))
 
 
 def wait_step(told, saga, step, state):
@@ -33,8 +28,8 @@ def test_what_dependants_of_a_skipped_step_see(told, programs):
         ],
     )
     without, express = told.start("choice", '{"express": false}'), told.start("choice", '{"express": true, "n": 1.50}')
-    assert end(told, without) == "SUCCEEDED"
-    assert end(told, express) == "SUCCEEDED"
+    assert told.end(without) == "SUCCEEDED"
+    assert told.end(express) == "SUCCEEDED"
     assert told.effects(without) == ["first", "pay", "or"]
     assert told.effects(express) == ["first", "extra", "pay", "either"]
     assert told.steps(without)["extra"] == "SKIPPED"
@@ -50,7 +45,7 @@ def test_a_skipped_step_is_not_undone(told, programs):
     told.define("undo", [("a", "compensable", ""), ("b", "compensable", "a", {"run_if": EXPRESS}), ("p", "pivot", "b")])
     told.behave("p", "action", "SG001")
     saga = told.start("undo")
-    assert end(told, saga) == "COMPENSATED"
+    assert told.end(saga) == "COMPENSATED"
     assert told.effects(saga) == ["a", "-a"]
     assert told.steps(saga) == {"a": "UNDONE", "b": "SKIPPED", "p": "FAILED"}
 
@@ -64,7 +59,7 @@ def test_a_skipped_pivot_has_passed(told, programs):
     assert told.state(saga) == "COMPLETING"
     assert "pivot" in told.place.sagapost("saga", "cancel", saga, expect=4)
     told.place.sql("select saga.retry(%s, 'last')", (saga,))
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
     assert told.effects(saga) == ["a", "last"]
 
 
@@ -76,7 +71,7 @@ def test_a_saga_in_which_nothing_is_to_run(told, programs):
         [("root", "read_only", "", skipped), ("other", "compensable", "", skipped), ("p", "pivot", "root,other", skipped), ("last", "retriable", "p", skipped)],
     )
     saga = told.start("nothing")
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
     assert set(told.steps(saga).values()) == {"SKIPPED"}
     assert told.place.value("select count(*) from outbox.message where type = 'saga.command'") == 0
     assert told.effects(saga) == []
@@ -96,11 +91,11 @@ def test_waits_with_conditions(told, programs):
         """
     )
     cheap, dear = told.start("approve", '{"dear": false}'), told.start("approve", '{"dear": true}')
-    assert end(told, cheap) == "SUCCEEDED"
+    assert told.end(cheap) == "SUCCEEDED"
     assert told.steps(cheap) == {"quote": "SUCCEEDED", "approval": "SKIPPED", "nap": "SKIPPED", "buy": "SUCCEEDED"}
     wait_step(told, dear, "approval", "PARKED")
     told.place.sql("select saga.signal(%s, 'approval', '{\"by\": \"ann\"}')", (dear,))
-    assert end(told, dear) == "SUCCEEDED"
+    assert told.end(dear) == "SUCCEEDED"
     assert dict(told.place.sql("select saga::text, input -> 'by' from told.effect where step = 'buy'")) == {cheap: None, dear: "ann"}
 
 
@@ -129,7 +124,7 @@ def test_held_sagas_ask_when_they_go_on(told, programs):
     wait_until(lambda: told.steps(saga)["a"] == "READY", 60, lambda: told.show(saga))
     told.behave("a", "action", "40001", times=0)
     told.place.sagapost("saga", "resume", saga)
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
     assert told.effects(saga) == ["a", "p"] and told.steps(saga)["b"] == "SKIPPED"
 
 
@@ -166,6 +161,6 @@ def test_a_worker_killed_while_it_skips(told, daemons, where):
     assert dies.wait_exit() == -9
     daemons("saga-worker").wait_ready()
     for saga in sagas:
-        assert end(told, saga) == "SUCCEEDED"
+        assert told.end(saga) == "SUCCEEDED"
         assert told.effects(saga) == ["a", "p"]
         assert history(told, saga, "root") == ["skipped"] and history(told, saga, "b") == ["skipped"]

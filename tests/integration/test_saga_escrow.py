@@ -3,8 +3,6 @@
 from harness.told import QUICK
 from harness.wait import wait_until
 
-ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
-
 
 def account(told, balance, floor):
     told.place.sql(
@@ -19,10 +17,6 @@ def account(told, balance, floor):
 
 def escrow(name):
     return f"""select saga.step('{name}', 'e', via => 'escrow', action => 'told.credit', input => '{{"key": "hot", "amount": "$.input.amount"}}', retry => {QUICK}, undo_retry => {QUICK})"""
-
-
-def end(told, saga):
-    return wait_until(lambda: told.state(saga) in ENDED and told.state(saga), 60, lambda: told.show(saga))
 
 
 def balance(told):
@@ -46,12 +40,12 @@ def test_one_hot_account_never_falls_below_its_floor_and_adds_up(told, daemons):
     dies = daemons("saga-worker").wait_ready()
     daemons("saga-worker").wait_ready()
     first = told.start("buy", '{"amount": 60}')
-    assert end(told, first) == "COMPENSATED" and balance(told) == 80, "given back"
+    assert told.end(first) == "COMPENSATED" and balance(told) == 80, "given back"
     told.behave("p", "action", "SG001", 6)
     sagas = [told.start("buy", '{"amount": 3.50}') for _ in range(30)]
     wait_until(lambda: told.place.value("select count(*) from told.effect") > 1, 60)
     dies.kill()
-    states = [end(told, saga) for saga in sagas]
+    states = [told.end(saga) for saga in sagas]
     succeeded = states.count("SUCCEEDED")
     assert set(states) == {"SUCCEEDED", "COMPENSATED"}
     assert balance(told) == 80 - 3.50 * succeeded and balance(told) >= 20
@@ -82,6 +76,6 @@ def test_a_child_gives_back_what_it_had_settled(told, programs):
     wait_until(lambda: told.steps(parent)["go"] == "PARKED", 60, lambda: told.show(parent))
     assert balance(told) == 2.75 and told.place.value("select count(*) from saga.reservation") == 0
     told.place.value("select saga.signal(%s, 'go')", (parent,))
-    assert end(told, parent) == "COMPENSATED"
+    assert told.end(parent) == "COMPENSATED"
     assert balance(told) == 10
     assert told.place.value("select count(*) from saga.reservation") == 0

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
+from harness.told import ENDED
 from harness.wait import wait_until
 
 QUICK = "saga.retry_policy(max => 3, base => '20ms', factor => 1, cap => '20ms', jitter => false)"
 MANY = "saga.retry_policy(max => 1000, base => '50ms', factor => 1, cap => '50ms', jitter => false)"
-ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 
 STORE = """
 create schema store;

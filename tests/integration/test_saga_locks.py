@@ -4,10 +4,8 @@ import json
 
 import pytest
 
-from harness.told import QUICK
+from harness.told import ENDED, QUICK
 from harness.wait import wait_until
-
-ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 
 
 def define(told, name, locks, waits=True):

@@ -13,9 +13,7 @@ LAST = ("last", "retriable", "p")
 
 
 def end(told, saga, wanted="SUCCEEDED"):
-    ended = ("SUCCEEDED", "COMPENSATED", "CLOSED")
-    wait_until(lambda: told.state(saga) in ended, 60, lambda: told.show(saga))
-    assert told.state(saga) == wanted, told.show(saga)
+    assert told.end(saga) == wanted, told.show(saga)
 
 
 def parked(told, count=1, name="order", steps=(FIRST, WAIT, PIVOT), given="{}"):

@@ -1,5 +1,5 @@
 """Courses of events that have broken other engines of sagas, each from outside: what the customer, the operator or the network does, and
-what must be true at the end. Others of that kind stand where their subject is: test_saga.py, test_saga_waits.py, test_participant_races.py."""
+what must be true at the end. Others of that kind stand where their subject is: test_saga.py, test_saga_messages.py, test_saga_waits.py, test_participant_races.py."""
 
 import json
 import threading
@@ -10,12 +10,7 @@ import psycopg2
 from harness.participant import Participant
 from harness.wait import wait_until
 
-ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
 LATER = "saga.retry_policy(max => 100, base => '30s', cap => '60s')"
-
-
-def end(told, saga):
-    return wait_until(lambda: told.state(saga) in ENDED and told.state(saga), 60, lambda: told.show(saga))
 
 
 def wait_steps(told, saga, **wanted):
@@ -61,7 +56,7 @@ def test_what_never_started_is_neither_done_nor_undone(shared):
     shared.define("branches", [("l1", "compensable", ""), ("l2", "compensable", "l1"), ("r1", "compensable", "l2"), ("r2", "compensable", "r1"), ("join", "pivot", "l2,r2")])
     shared.behave("r1", "action", "SG001")
     saga = shared.start("branches")
-    assert end(shared, saga) == "COMPENSATED"
+    assert shared.end(saga) == "COMPENSATED"
     assert shared.effects(saga) == ["l1", "l2", "-l2", "-l1"], "in the reverse order, and only what was done"
     assert shared.steps(saga) == {"l1": "UNDONE", "l2": "UNDONE", "r1": "FAILED", "r2": "CANCELLED", "join": "CANCELLED"}
     sent = shared.place.sql("select distinct payload -> 'saga' ->> 'step' from outbox.message where type = 'saga.command' and correlation_id = %s", (saga,))
@@ -77,7 +72,7 @@ def test_a_timeout_undoes_a_step_that_was_still_in_progress(shared):
     wait_until(lambda: shared.state(saga) == "ABORTING", 60, lambda: shared.show(saga))
     assert shared.steps(saga)["t1"] == "SUCCEEDED", "nothing is undone while something may still be done"
     with late:
-        assert end(shared, saga) == "COMPENSATED"
+        assert shared.end(saga) == "COMPENSATED"
     assert late.of(saga) in (["action", "undo"], []), "done and undone, or fenced"
     assert shared.effects(saga) == ["t1", "-t1"]
     assert "timeout" in shared.column(saga, "reason")
@@ -95,7 +90,7 @@ def test_two_cancels_at_once_and_a_late_action(shared):
         thread.join(30)
     assert sorted(detail for _, answer, detail in answers(shared, saga) if answer == "applied") == ["cancelled: what was done is undone", "it is being undone already"]
     with late:
-        assert end(shared, saga) == "COMPENSATED"
+        assert shared.end(saga) == "COMPENSATED"
     assert late.of(saga) == ["action", "undo"], "its action came before anything that fences it"
     assert shared.effects(saga) == ["c1", "-c1"]
     assert shared.place.value("select count(*) from saga.timeline where saga_id = %s and event = 'cancel_requested'", (saga,)) == 1
@@ -113,7 +108,7 @@ def test_a_reply_that_is_faster_than_the_commit(shared):
     shared.place.channel().basic_publish("saga.replies", shared.place.value("select orchestrator from saga.setting"), json.dumps(reply).encode())
     shared.worker.wait_metric("sagapost_saga_replies_unknown_saga_total", lambda value: value >= before + 1)
     connection.commit()
-    assert end(shared, saga) == "SUCCEEDED"
+    assert shared.end(saga) == "SUCCEEDED"
     assert shared.effects(saga) == ["e1", "e2"]
 
 
@@ -129,7 +124,7 @@ def test_what_completes_after_it_was_skipped(shared):
     with late:
         wait_steps(shared, saga, s1="SUCCEEDED")
         shared.place.sagapost("saga", "cancel", saga)
-        assert end(shared, saga) == "COMPENSATED"
+        assert shared.end(saga) == "COMPENSATED"
     assert late.of(saga) == ["action", "undo"]
     assert shared.effects(saga) == ["s2", "-s2"]
 
@@ -158,7 +153,7 @@ def test_a_cancel_and_the_pivot_at_the_same_moment(shared):
             cancel(batch)
     refused = cancelled = 0
     for saga in sagas:
-        state = end(shared, saga)
+        state = shared.end(saga)
         told = [answer for _, answer, _ in answers(shared, saga)]
         assert shared.effects(saga) in ((["m1", "m2", "m3"],) if state == "SUCCEEDED" else (["m1", "-m1"], [])), shared.show(saga)
         assert state == "SUCCEEDED" or told == ["applied"], "who was refused gets the whole of it"

@@ -8,8 +8,6 @@ import pytest
 
 from harness.wait import wait_until
 
-ENDED = ("SUCCEEDED", "COMPENSATED", "CLOSED")
-
 
 def define(told, name, wait, first="", also=""):
     """A saga: a (compensable), the wait, p (pivot)."""
@@ -24,10 +22,6 @@ def define(told, name, wait, first="", also=""):
         select saga.publish('{name}');
         """
     )
-
-
-def end(told, saga):
-    return wait_until(lambda: told.state(saga) in ENDED and told.state(saga), 60, lambda: told.show(saga))
 
 
 def wait_step(told, saga, step, state):
@@ -52,7 +46,7 @@ def seen_by_pivot(told, saga):
 def test_a_timer(told, programs):
     define(told, "nap", "via => 'timer', timeout => '300ms'")
     saga = told.start("nap")
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
     assert told.effects(saga) == ["a", "p"]
     done = told.place.value("select at from saga.timeline where saga_id = %s and step = 'w' and event = 'succeeded'", (saga,))
     assert (done - told.column(saga, "started_at")).total_seconds() >= 0.3, "never sooner"
@@ -63,7 +57,7 @@ def test_a_root_timer_is_fired_though_nobody_armed_it(told, daemons):
     told.place.sql("select saga.define('root'); select saga.step('root', 'w', via => 'timer', timeout => '50ms'); select saga.publish('root')")
     daemons("outbox-relay").wait_ready()
     daemons("saga-worker", "--sweep-interval", "1min").wait_ready()
-    assert end(told, told.start("root")) == "SUCCEEDED"
+    assert told.end(told.start("root")) == "SUCCEEDED"
 
 
 def test_a_timer_outlives_its_worker(told, daemons):
@@ -77,7 +71,7 @@ def test_a_timer_outlives_its_worker(told, daemons):
     dies.kill()
     daemons("saga-worker").wait_ready()
     for saga in sagas:
-        assert end(told, saga) == "SUCCEEDED"
+        assert told.end(saga) == "SUCCEEDED"
         assert told.effects(saga) == ["a", "p"]
 
 
@@ -87,7 +81,7 @@ def test_a_cancel_ends_a_wait(told, programs):
         saga = told.start(name)
         wait_step(told, saga, "w", "PARKED")
         told.place.sagapost("saga", "cancel", saga)
-        assert end(told, saga) == "COMPENSATED"
+        assert told.end(saga) == "COMPENSATED"
         assert told.steps(saga)["w"] == "CANCELLED"
         assert told.effects(saga) == ["a", "-a"]
 
@@ -100,7 +94,7 @@ def test_a_signal_brings_its_payload(told, programs):
     saga = told.start("call")
     wait_step(told, saga, "w", "PARKED")
     assert signal(told, saga, '{"by": "ann", "limit": 19.90}', "s-1") == "recorded"
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
     assert told.place.value("select (input -> 'w')::text from told.effect where saga = %s and step = 'p'", (saga,)) == '{"by": "ann", "limit": 19.90}'
     assert answers(told, saga) == ["applied"]
     assert signal(told, saga, "{}", "s-1") == "repeated", "also when the saga has ended"
@@ -120,7 +114,7 @@ def test_an_early_signal_is_kept(told, programs):
     wait_until(lambda: told.place.value("select count(*) from saga.intent where kept_at is not null") == 2, 60, "both are kept")
     assert answers(told, saga) == [None, None]
     told.behave("a", "action", "40001", times=0)
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
     assert seen_by_pivot(told, saga) == {"n": 1}, "the first is the one"
     wait_until(lambda: None not in answers(told, saga), 60, "both are answered")
 
@@ -132,18 +126,18 @@ def test_early_signals_keep_nobody_waiting(told, programs):
     sagas = [told.start("call") for _ in range(40)]
     told.place.sql("select saga.signal(id, 'w') from saga.instance, generate_series(1, 20)")
     told.place.sagapost("saga", "cancel", sagas[0])
-    assert end(told, sagas[0]) == "COMPENSATED"
+    assert told.end(sagas[0]) == "COMPENSATED"
     wait_until(lambda: answers(told, sagas[0]) == ["refused"] * 20, 60, "what was kept for an ended saga is answered")
     told.behave("a", "action", "40001", times=0)
     for saga in sagas[1:]:
-        assert end(told, saga) == "SUCCEEDED"
+        assert told.end(saga) == "SUCCEEDED"
     wait_until(lambda: told.place.value("select count(*) from saga.intent where applied_at is null") == 0, 60, "all are answered")
 
 
 def test_a_signal_that_does_not_come(told, programs):
     define(told, "call", "via => 'signal', timeout => '200ms'")
     saga = told.start("call")
-    assert end(told, saga) == "COMPENSATED"
+    assert told.end(saga) == "COMPENSATED"
     assert told.effects(saga) == ["a", "-a"]
     assert "did not come in time" in told.column(saga, "reason")
 
@@ -156,7 +150,7 @@ def test_what_follows_when_a_signal_does_not_come(told, programs):
     define(told, "long", "via => 'signal', timeout => '1 day', on_timeout => 'skip'", also=also.format("long"))
     without, answered = told.start("call"), told.start("long")
     signal(told, answered, '{"by": "ann"}')
-    assert end(told, without) == "SUCCEEDED" and end(told, answered) == "SUCCEEDED"
+    assert told.end(without) == "SUCCEEDED" and told.end(answered) == "SUCCEEDED"
     assert told.effects(without) == ["a", "p", "escalate"] and told.effects(answered) == ["a", "p"]
     assert told.steps(without) == {"a": "SUCCEEDED", "w": "SKIPPED", "p": "SUCCEEDED", "escalate": "SUCCEEDED", "last": "SKIPPED"}
     assert seen_by_pivot(told, without) == "nothing" and seen_by_pivot(told, answered) == {"by": "ann"}
@@ -171,7 +165,7 @@ def test_a_signal_that_comes_too_late_is_refused(told, programs):
         signal(told, saga)
     except psycopg2.Error as ended:
         assert ended.pgcode == "SG402"
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
     wait_until(lambda: answers(told, saga) in ([], ["refused"]), 60, lambda: answers(told, saga))
 
 
@@ -183,7 +177,7 @@ def test_a_paused_saga_takes_its_signal_and_sends_nothing(told, programs):
     signal(told, saga)
     wait_step(told, saga, "p", "READY")
     told.place.sagapost("saga", "resume", saga)
-    assert end(told, saga) == "SUCCEEDED"
+    assert told.end(saga) == "SUCCEEDED"
 
 
 def test_signals_and_cancels_at_the_same_moment(told, programs):
@@ -206,7 +200,7 @@ def test_signals_and_cancels_at_the_same_moment(told, programs):
     for thread in threads:
         thread.join(60)
     for saga in sagas:
-        state = end(told, saga)
+        state = told.end(saga)
         assert told.effects(saga) == (["a", "p"] if state == "SUCCEEDED" else ["a", "-a"]), told.show(saga)
 
 
@@ -223,6 +217,6 @@ def test_a_worker_killed_while_it_keeps_and_takes_signals(told, daemons, where):
         assert dies.wait_exit(60) == -9, dies.log()
     daemons("saga-worker").wait_ready()
     for saga in sagas:
-        assert end(told, saga) == "SUCCEEDED"
+        assert told.end(saga) == "SUCCEEDED"
         assert told.effects(saga) == ["a", "p"] and seen_by_pivot(told, saga) == {"for": saga}
     wait_until(lambda: told.place.value("select count(*) from saga.intent where applied_at is null") == 0, 60, "all are answered")
