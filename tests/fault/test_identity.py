@@ -10,7 +10,7 @@ import pytest
 from harness import ledger
 from harness.ledger import relay
 from harness.sandbox import Place, Postgres
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 BIN = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))[-1]
 # An account's next message from outside of the writers.
@@ -39,7 +39,7 @@ def elsewhere(sandbox):
 
 
 def run(command, **keywords):
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False, **keywords)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patient(120), check=False, **keywords)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
 

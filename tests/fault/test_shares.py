@@ -11,7 +11,7 @@ import pytest
 from harness import ledger
 from harness.ledger import WINDOW
 from harness.sandbox import PROGRAMS, Place
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 LONG = "30s"  # nobody here falls silent, on a machine that is slow
 
@@ -63,10 +63,10 @@ class Command:
 
     def kill(self):
         self.process.kill()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=patient(30))
 
     def wait_done(self):
-        out, error = self.process.communicate(timeout=60)
+        out, error = self.process.communicate(timeout=patient(60))
         assert self.process.returncode == 0, error
         return out
 
@@ -191,7 +191,7 @@ def test_the_command_killed_at_each_step(place, daemons, consumer, writers):
 
     def killed(number, failpoint):
         process = Command(place, number, failpoint).process
-        process.communicate(timeout=60)
+        process.communicate(timeout=patient(60))
         assert process.returncode == -9
         wait_shares(place, number)
 
@@ -346,7 +346,7 @@ def test_taken_back(place, daemons, consumer, writers):
     command.wait_says("share 1: no relay runs")
     wait_until(lambda: shares(place)[0]["state"] == "at rest", 60, "the other one is at rest")
     place.sagapost("outbox", "shares", 2)
-    out, error = command.process.communicate(timeout=60)
+    out, error = command.process.communicate(timeout=patient(60))
     assert command.process.returncode == 4 and "taken the change back" in error, (out, error)
     wait_publishing([running[0]])
     running[1] = relay(daemons, 1)
@@ -429,7 +429,7 @@ def test_postgres_goes_away_in_the_middle(place, sandbox, daemons, consumer, wri
     command.wait_says("share 2: no relay runs")
     sandbox.postgres(verb)
     sandbox.postgres("start")
-    command.process.communicate(timeout=60)
+    command.process.communicate(timeout=patient(60))
     running[2] = relay(daemons, 2)
     wait_shares(place, 2)
     wait_publishing([running[0], running[1]])

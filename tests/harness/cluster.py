@@ -3,6 +3,7 @@
 import atexit
 import concurrent.futures
 
+from .ports import hold_ports
 from .sandbox import Broker
 from .wait import wait_until
 
@@ -17,6 +18,7 @@ class Node(Broker):
         folder.mkdir()
         folder.chmod(0o755)
         (folder / "rabbitmq.conf.extra").write_text(CONFIGURATION)
+        self.held = hold_ports(folder)
         self.run("start-node", folder, *first)
         self.amqp_port = int(dict(line.split("=") for line in (folder / "ports").read_text().splitlines())["AMQP_PORT"])
         self.name = f"sagapost{self.amqp_port}@localhost"

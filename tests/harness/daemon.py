@@ -1,35 +1,15 @@
 """A daemon under test: started, watched through its log and its HTTP window, stopped or killed."""
 
-import itertools
 import math
 import os
-import random
 import signal
-import socket
 import subprocess
 import urllib.error
 import urllib.request
 
-from .sandbox import PROGRAMS, RUN
-from .wait import wait_until
-
-
-# Below the ports from which connections get theirs, and below those of the sandbox; another thousand for each of several runs side by side:
-# what is free now is still free when the program binds it.
-_ports = itertools.cycle(range(10000 + 1000 * (RUN % 10), 11000 + 1000 * (RUN % 10)))
-for _ in range(random.SystemRandom().randrange(1000)):
-    next(_ports)
-
-
-def free_port():
-    for port in itertools.islice(_ports, 1000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port")
+from .ports import hold_port, number
+from .sandbox import PROGRAMS
+from .wait import patient, wait_until
 
 
 class Daemon:
@@ -37,7 +17,8 @@ class Daemon:
 
     def __init__(self, place, program, *arguments, environment=None, wrapper=()):
         self.program = program
-        self.port = free_port()
+        self.held = hold_port()
+        self.port = number(self.held)
         place.sandbox.counter += 1
         self.log_path = place.sandbox.folder / f"{program}-{place.name}-{place.sandbox.counter}.log"
         with open(self.log_path, "ab") as log:
@@ -107,7 +88,7 @@ class Daemon:
     def kill(self):
         """kill -9"""
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(patient(30))
 
     def signal(self, number):
         os.kill(self.process.pid, number)
@@ -117,24 +98,25 @@ class Daemon:
         if self.alive():
             self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(limit_s)
+            return self.process.wait(patient(limit_s))
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.program} did not stop within {limit_s} s:\n{self.log()[-4000:]}") from None
 
     def wait_exit(self, limit_s=30):
-        return self.process.wait(limit_s)
+        return self.process.wait(patient(limit_s))
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.held.close()
         if self.alive():
             self.signal(signal.SIGCONT)
             if "SAGAPOST_COVERAGE" in os.environ:  # the lines that it ran are written at its end (tests/coverage.py)
                 self.signal(signal.SIGTERM)
                 try:
-                    self.wait_exit(30)
+                    self.wait_exit()
                     return
                 except subprocess.TimeoutExpired:
                     pass

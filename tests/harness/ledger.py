@@ -12,7 +12,7 @@ import pika
 import psycopg2
 
 from .sandbox import amqp_parameters
-from .wait import wait_until
+from .wait import patient, wait_until
 
 QUEUE = "ledger"
 
@@ -58,7 +58,7 @@ class Writers:
     def stop(self):
         self.stopping.set()
         for thread in self.threads:
-            thread.join(60)
+            thread.join(patient(60))
         assert not any(thread.is_alive() for thread in self.threads), "a writer does not end"
         if self.failure:
             raise self.failure
@@ -131,12 +131,12 @@ class Consumer:
 
     def start(self):
         self.thread.start()
-        assert self.ready.wait(30), "the consumer does not start"
+        assert self.ready.wait(patient(30)), "the consumer does not start"
         return self
 
     def stop(self):
         self.stopping.set()
-        self.thread.join(30)
+        self.thread.join(patient(30))
 
     def _run(self):
         while not self.stopping.is_set():

@@ -21,6 +21,8 @@ import struct
 import threading
 import time
 
+from .wait import patient
+
 TO_SERVER, TO_CLIENT = "to_server", "to_client"
 
 # What a COMMIT that took place is answered with (CommandComplete of PostgreSQL's protocol), and the head of a basic.ack of AMQP.
@@ -115,7 +117,7 @@ class Proxy:
 
     def close(self):
         self.stopping = True
-        self.thread.join(30)
+        self.thread.join(patient(30))
         assert not self.thread.is_alive(), "the proxy does not end"
         self.cut_all()
         self.listener.close()

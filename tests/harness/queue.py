@@ -2,7 +2,7 @@
 
 import json
 
-from .wait import wait_until
+from .wait import patient, wait_until
 
 PATIENT = ("--retry-base", "50ms", "--retry-cap", "200ms")
 
@@ -41,7 +41,7 @@ class Queue:
         """The bodies of what is in it now: quicker than one by one."""
         wanted, bodies = self.count(), []
         self.channel.basic_qos(prefetch_count=1000)
-        for method, _, body in self.channel.consume(self.name, inactivity_timeout=30):
+        for method, _, body in self.channel.consume(self.name, inactivity_timeout=patient(30)):
             assert method is not None, f"{len(bodies)} of {wanted}"
             bodies.append(body)
             if len(bodies) % 200 == 0 or len(bodies) == wanted:

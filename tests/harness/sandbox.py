@@ -1,14 +1,19 @@
 """A private PostgreSQL and RabbitMQ (docker/sandbox.sh), and in them a database and a virtual host for each test."""
 
 import atexit
+import contextlib
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
 
 import pika
 import psycopg2
+
+from .ports import hold_ports
+from .wait import patient
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "docker" / "sandbox.sh"
@@ -29,17 +34,21 @@ def amqp_parameters(uris):
     return [pika.URLParameters(uri) for uri in uris.split(",")]
 
 
-# Which of the runs side by side this is (pytest -n).
-RUN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-
-
 TEMPLATE = "sagapost_template"
 
 
 def sagapost_migrate(conninfo):
     subprocess.run(
-        [PROGRAMS["sagapost"], "migrate", "--postgres", conninfo], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60, check=True
+        [PROGRAMS["sagapost"], "migrate", "--postgres", conninfo], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=patient(60), check=True
     )
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), patient(10)).close()
+    except OSError:
+        return False
+    return True
 
 
 class Server:
@@ -50,13 +59,11 @@ class Server:
     def run(self, *arguments):
         done = subprocess.run(
             ["sh", str(SCRIPT), *map(str, arguments)],
-            # Ports are free when they are chosen and taken seconds later: runs side by side choose from their own.
-            env={**os.environ, "SAGAPOST_SANDBOX_PORTS": f"{20000 + RUN % 6 * 2000} {22000 + RUN % 6 * 2000}"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=patient(300),
             check=False,
         )
         if done.returncode != 0:
@@ -143,6 +150,7 @@ class Sandbox(Server, Broker):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sagapost-test-"))
         self.folder.chmod(0o755)
         (self.folder / "postgresql.conf.extra").write_text(postgresql_conf)
+        self.held = hold_ports(self.folder)
         self.counter = 0
         self.vhosts, self.vhosts_made = [], 0
         self.servers = []  # further ones of PostgreSQL
@@ -156,25 +164,31 @@ class Sandbox(Server, Broker):
         self.amqp_port = int(env["AMQP_PORT"])
 
     def postgres(self, verb):
+        if verb != "start":
+            self.away.add("postgres")  # also when it goes wrong half-way
         super().postgres(verb)
-        self.note("postgres", verb)
+        if verb == "start":
+            self.away.discard("postgres")
 
     def rabbitmq(self, verb):
         if verb != "start":
             self.make_vhosts()  # a place that asks for its own while the broker is away gets one
+            self.away.add("rabbitmq")
         super().rabbitmq(verb)
-        self.note("rabbitmq", verb)
-
-    def note(self, server, verb):
         if verb == "start":
-            self.away.discard(server)
-        else:
-            self.away.add(server)
+            self.away.discard("rabbitmq")
 
     def bring_back(self):
-        """What a test that failed in the middle has left stopped would fail all tests after it."""
-        for server in sorted(self.away):
-            getattr(self, server)("start")
+        """What a test that failed in the middle has left stopped, or a server that has ended by itself, would fail all tests after it: both are
+        started again, and the latter fails this one, with what the server said last."""
+        said = ""
+        for server, port, log in (("postgres", self.pg_port, "postgres/log"), ("rabbitmq", self.amqp_port, "rabbitmq/console.log")):
+            if server in self.away or not listens(port):
+                if server not in self.away:
+                    said += f"{server} has ended by itself:\n{(self.folder / log).read_text(errors='replace')[-3000:]}\n"
+                self.run(server, "kill", self.folder)  # what is half stopped, or half started
+                getattr(self, server)("start")
+        assert not said, said
 
     def make_vhosts(self):
         """So that there is one more than none."""
@@ -189,16 +203,17 @@ class Sandbox(Server, Broker):
         return self.vhosts.pop(0)
 
     def stop(self):
-        if self.folder.exists():
-            try:
-                for server in self.servers:
-                    server.postgres("kill")
-                Broker.rabbitmq(self, "kill")  # in good order it takes a second for each virtual host,
-                Server.postgres(self, "kill")  # and there a checkpoint of what is thrown away
-                self.run("stop", self.folder)
-            finally:
-                if "SAGAPOST_KEEP" not in os.environ:
-                    shutil.rmtree(self.folder, ignore_errors=True)
+        """Each of them, even if another does not end."""
+        if not self.folder.exists():
+            return
+        with contextlib.ExitStack() as steps:  # the last one first
+            if "SAGAPOST_KEEP" not in os.environ:
+                steps.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            steps.callback(self.run, "stop", self.folder)
+            steps.callback(Server.postgres, self, "kill")  # in good order it takes a checkpoint of what is thrown away,
+            steps.callback(Broker.rabbitmq, self, "kill")  # and here a second for each virtual host
+            for server in self.servers:
+                steps.callback(server.postgres, "kill")
 
 
 class Postgres(Server):
@@ -210,6 +225,9 @@ class Postgres(Server):
         self.sandbox = sandbox
         self.name = name
         self.folder = folder or sandbox.folder / f"{name}{sandbox.counter}"
+        self.folder.mkdir(exist_ok=True)
+        self.folder.chmod(0o755)  # its user has to pass through
+        self.held = hold_ports(self.folder)
         sandbox.servers.append(self)
         if standby_of:
             self.run("start-standby", self.folder, standby_of.folder, name)
@@ -219,8 +237,10 @@ class Postgres(Server):
         self.pg_port = int(ports["PGPORT"])
 
     def stop(self):
-        self.sandbox.servers.remove(self)
         self.postgres("kill")
+        self.sandbox.servers.remove(self)
+        for port in self.held:
+            port.close()
         if "SAGAPOST_KEEP" not in os.environ:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -261,7 +281,7 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=patient(60),
             check=False,
         )
         assert done.returncode == expect, f"sagapost {arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"

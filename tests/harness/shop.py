@@ -5,7 +5,7 @@ import threading
 import psycopg2
 
 from .sandbox import ROOT
-from .wait import wait_until
+from .wait import patient, wait_until
 
 FILES = ("orders", "stock", "payments", "order-saga")
 
@@ -66,7 +66,7 @@ class Shop:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(120)
+            thread.join(patient(120))
         assert not failures, f"orders not placed: {failures[:5]}"
 
     def place_many(self, count):

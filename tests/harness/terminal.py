@@ -10,7 +10,7 @@ import subprocess
 import termios
 
 from .sandbox import PROGRAMS
-from .wait import wait_until
+from .wait import patient, wait_until
 
 OPENING, CLOSING = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
@@ -59,7 +59,7 @@ class Terminal:
     def close(self):
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(30)
+        self.process.wait(patient(30))
         self.process.stderr.close()
         os.close(self.master)
         os.close(self.slave)

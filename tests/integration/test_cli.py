@@ -8,7 +8,7 @@ import pytest
 
 from harness.sandbox import PROGRAMS, ROOT, Place
 from harness.shop import Shop
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 MIGRATIONS = sorted((ROOT / "migrations").glob("[0-9]*.sql"))
 NOBODY = "01234567-89ab-7def-8123-456789abcdef"
@@ -115,7 +115,7 @@ def test_migrate_as_the_owner_of_the_database_without_superuser(sandbox, empty):
         env={**empty.environment(), "SAGAPOST_POSTGRES": sandbox.conninfo(empty.name, owner)},
         check=True,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=patient(60),
     )
     assert empty.value("select count(*) from outbox.migration") == len(MIGRATIONS)
 
@@ -147,7 +147,7 @@ def test_exit_statuses(place, arguments, status, names):
 def test_a_message_of_failure_does_not_drive_the_terminal(place):
     key = "a\x1b]0;owned\x07\x9b ü"
     done = subprocess.run(
-        [PROGRAMS["sagapost"], "saga", "show", key], env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        [PROGRAMS["sagapost"], "saga", "show", key], env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patient(60),
         check=False,
     )
     assert done.returncode == 3 and r'"a\u001b]0;owned\u0007\u009b ü"' in done.stderr
@@ -159,7 +159,7 @@ def test_output_that_is_lost(place, words, target):
     """A script must not take half a list for the whole of it."""
     done = subprocess.run(
         ["sh", "-c", f'"$0" {words} {target}', PROGRAMS["sagapost"]], env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=patient(60), check=False,
     )
     assert done.returncode == 1 and "not all of the output could be written" in done.stderr
 
@@ -196,7 +196,7 @@ def test_status_and_lists_as_json(place):
 def findings(place, expect):
     done = subprocess.run(
         [PROGRAMS["sagapost"], "doctor", "--json"], env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=patient(60), check=False,
     )
     assert done.returncode == expect, done.stdout + done.stderr
     return {row["subject"]: row for row in json.loads(done.stdout)}
@@ -234,7 +234,7 @@ def test_doctor_sees_an_owner_that_publishes_nothing(place, sandbox, daemons):
 def findings_any(place):
     done = subprocess.run(
         [PROGRAMS["sagapost"], "doctor", "--json"], env=place.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=patient(60), check=False,
     )
     return {row["subject"]: row for row in json.loads(done.stdout)}
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.sandbox import ROOT, Place
 from harness.shop import Shop
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 HOMES = {
     "orders": (("orders", "order-saga", "roles"), "orchestrate"),
@@ -22,7 +22,7 @@ def check_books(sandbox, *databases):
     environment = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(sandbox.pg_port), "PGUSER": "postgres"}
     return subprocess.run(
         ["sh", ROOT / "docker" / "shop" / "books.sh", *databases],
-        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=patient(60), check=False,
     )
 
 
@@ -74,7 +74,7 @@ def test_demo(databases):
     """As a newcomer runs it: packages, a build of its own, and the books at the end."""
     done = subprocess.run(
         ["sh", ROOT / "docker" / "demo.sh", "--databases", str(databases), "--orders", "200"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=patient(600), check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert "Every piece and every cent is accounted for." in done.stdout
@@ -84,6 +84,6 @@ def test_demo(databases):
 def test_demo_refuses_what_it_cannot():
     done = subprocess.run(
         ["sh", ROOT / "docker" / "demo.sh", "--databases", "2"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=patient(60), check=False,
     )
     assert (done.returncode, done.stderr) == (2, 'demo.sh: --databases: "2" is neither 1 nor 3\n')

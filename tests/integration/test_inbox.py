@@ -13,7 +13,7 @@ import pytest
 
 from harness.proxy import COMMITTED, CONFIRMED, TO_CLIENT, TO_SERVER, Network
 from harness.sandbox import BUILD
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 
 class Sales:
@@ -51,7 +51,7 @@ class Sales:
     def kill(self):
         if self.process:
             self.process.kill()
-            self.process.wait(30)
+            self.process.wait(patient(30))
 
     def publish(self, body, message_id):
         self.channel.basic_publish("", "sales", body, pika.BasicProperties(message_id=message_id, delivery_mode=2))
@@ -79,7 +79,7 @@ class Sales:
     def stop(self):
         """In good order; what it printed last."""
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 0, self.log()[-3000:]
+        assert self.process.wait(patient(30)) == 0, self.log()[-3000:]
         assert "PRECONDITION_FAILED" not in self.log(), "a tag was acknowledged twice"
         wait_until(lambda: self.channel.queue_declare("sales", passive=True).method.message_count == 0, 30, "all acknowledged")
         return self.log().splitlines()[-1]

@@ -13,7 +13,7 @@ import pytest
 
 from harness.sandbox import PROGRAMS
 from harness.terminal import Terminal
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 @pytest.fixture
 def watch(place):
@@ -98,13 +98,13 @@ def lines(place, *arguments, wanted, environment=None):
         env={**place.environment(), **(environment or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + patient(30)
         seen = []
         while time.monotonic() < end:
             if not select.select([process.stdout], [], [], 1)[0]:
                 continue
             line = process.stdout.readline()
-            assert line, f"it ended with {process.wait(30)}: {process.stderr.read()}"
+            assert line, f"it ended with {process.wait(patient(30))}: {process.stderr.read()}"
             assert "\x1b" not in line
             seen.append(line)
             if wanted(line):
@@ -112,7 +112,7 @@ def lines(place, *arguments, wanted, environment=None):
         raise AssertionError(f"not seen: {seen[-5:]}")
     finally:
         process.stdout.close()  # and now it writes to nobody
-        process.wait(30)
+        process.wait(patient(30))
         process.stderr.close()
 
 

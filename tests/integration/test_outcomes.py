@@ -10,7 +10,7 @@ import pytest
 from harness.closer import Closer
 from harness.queue import PATIENT, Queue, parked, publish, wait_parked, wait_settled
 from harness.sandbox import PROGRAMS
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 # AddressSanitizer keeps what was freed, up to 256 MB: it says nothing about how much memory is needed.
 SANITIZED = b"__asan_init" in PROGRAMS["outbox-relay"].read_bytes()
@@ -40,7 +40,7 @@ def fill_around(place, type_name, count, *between):
 
 def arrived(queue, count):
     """The numbers of all messages in it, once `count` different ones have come; repeats left out."""
-    seen, end = {}, time.monotonic() + 60
+    seen, end = {}, time.monotonic() + patient(60)
     queue.channel.basic_qos(prefetch_count=1000)
     for method, _, body in queue.channel.consume(queue.name, inactivity_timeout=0.2):
         if method is not None:

@@ -4,7 +4,7 @@ import json
 import threading
 import uuid
 
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 
 def park(place, count, key):
@@ -59,5 +59,5 @@ def test_an_intent_that_the_relay_refuses(place, daemons):
     waiting.start()
     wait_until(lambda: place.value("select count(*) from outbox.intent") == 2, 30, "both have asked")
     daemons("outbox-relay").wait_ready()
-    waiting.join(60)
+    waiting.join(patient(60))
     assert said == ["sagapost: the relay refused: it is not parked any more\n"]

@@ -15,7 +15,7 @@ import pytest
 from harness.proxy import COMMITTED, CONFIRMED, TO_CLIENT, TO_SERVER, Proxy
 from harness.sandbox import BUILD, ROOT
 from harness.shop import Shop
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 FOLDER = ROOT / "docker" / "shop" / "participants"
 
@@ -142,7 +142,7 @@ class Stage:
     def kill(self):
         if self.process:
             self.process.kill()
-            self.process.wait(30)
+            self.process.wait(patient(30))
 
     def outcomes(self, outcome="%"):
         return self.place.value(

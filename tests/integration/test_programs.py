@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from harness.sandbox import PROGRAMS, Place
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 DAEMONS = ["outbox-relay", "saga-worker"]
 ALL = [*DAEMONS, "sagapost"]
@@ -16,7 +16,7 @@ ALL = [*DAEMONS, "sagapost"]
 def run(program, *arguments, environment=None):
     return subprocess.run(
         [PROGRAMS[program], *arguments], env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=30, check=False,
+        timeout=patient(30), check=False,
     )
 
 

@@ -10,13 +10,14 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from harness.sandbox import PROGRAMS, ROOT  # noqa: E402
+from harness.wait import patient  # noqa: E402
 
 README = ROOT / "README.md"
 HEADINGS = "| setting | allowed | default | on HUP | what it is |\n| --- | --- | --- | --- | --- |\n"
 
 
 def rows_of(program):
-    said = subprocess.run([PROGRAMS[program], "--help=markdown"], stdout=subprocess.PIPE, text=True, check=True, timeout=30).stdout
+    said = subprocess.run([PROGRAMS[program], "--help=markdown"], stdout=subprocess.PIPE, text=True, check=True, timeout=patient(30)).stdout
     return [line for line in said.splitlines() if line.startswith("| `")]
 
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 from harness.sandbox import PROGRAMS
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 from test_relay import Queue, publish, wait_parked, wait_settled
 
 
@@ -112,7 +112,7 @@ def test_an_interrupted_one_is_continued(place, daemons):
     ) as process:
         queue.numbers(5)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=patient(30))
     assert process.returncode == 1 and "interrupted" in err
     [said] = json.loads(out)
     assert not said["complete"] and 5 <= said["messages"] < 200

@@ -8,7 +8,7 @@ import uuid
 import psycopg2
 
 from harness.participant import Participant
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 LATER = "saga.retry_policy(max => 100, base => '30s', cap => '60s')"
 
@@ -48,7 +48,7 @@ class Late:
 
     def __exit__(self, *_):
         self.participant.over = True
-        self.participant.join(30)
+        self.participant.join(patient(30))
 
 
 def test_what_never_started_is_neither_done_nor_undone(shared):
@@ -87,7 +87,7 @@ def test_two_cancels_at_once_and_a_late_action(shared):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(patient(30))
     assert sorted(detail for _, answer, detail in answers(shared, saga) if answer == "applied") == ["cancelled: what was done is undone", "it is being undone already"]
     with late:
         assert shared.end(saga) == "COMPENSATED"

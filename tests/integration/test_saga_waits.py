@@ -6,7 +6,7 @@ import threading
 import psycopg2
 import pytest
 
-from harness.wait import wait_until
+from harness.wait import patient, wait_until
 
 
 def define(told, name, wait, first="", also=""):
@@ -198,7 +198,7 @@ def test_signals_and_cancels_at_the_same_moment(told, programs):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(patient(60))
     for saga in sagas:
         state = told.end(saga)
         assert told.effects(saga) == (["a", "p"] if state == "SUCCEEDED" else ["a", "-a"]), told.show(saga)
