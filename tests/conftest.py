@@ -3,22 +3,26 @@
 import os
 import pathlib
 import random
+import signal
 import sys
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+from harness import digest  # noqa: E402
 from harness.daemon import Daemon  # noqa: E402
 from harness.sandbox import Place, Sandbox  # noqa: E402
 
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also the long runs")
+    parser.addoption("--digest", metavar="PREFIX", help="write what tests/run.sh shows of failures (harness/digest.py)")
     parser.addoption("--seed", type=int, default=None, help="repeat a run: the seed that it printed")
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is stopped
     config.addinivalue_line("markers", "long: takes minutes; only with --long")
 
 
@@ -29,6 +33,11 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="a long run: --long"))
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--digest"):
+        digest.write(config.getoption("--digest"), terminalreporter.stats)
+
+
 @pytest.fixture(scope="session")
 def sandbox():
     servers = Sandbox()
@@ -36,11 +45,18 @@ def sandbox():
     servers.stop()
 
 
+@pytest.fixture(autouse=True)
+def servers_up(request):
+    """After each test, and after all else of its own."""
+    yield
+    if "sandbox" in request.fixturenames:
+        request.getfixturevalue("sandbox").bring_back()
+
+
 @pytest.fixture
 def place(sandbox):
     here = Place(sandbox)
     yield here
-    sandbox.bring_back()
     here.close()
 
 

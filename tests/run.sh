@@ -5,7 +5,8 @@
 #
 # Suites: unit (C, no server), server (C, against the private servers), sql (pgTAP), integration, fault; without a name all of them.
 # --long adds the long runs, the machine's walk through all sagas of up to four steps among them. The build folder is build/test, or SAGAPOST_BUILD; SAGAPOST_MESON adds options to its set-up.
-# A failing test shows what it printed; the logs stay in the build folder.
+# Of the tests that fail it shows the first few in full, and at the end, before the counts, the names of all with a line each of the reason. The whole
+# logs stay in the build folder: SUITE.log.
 set -eu
 cd "$(dirname "$0")/.."
 root=$(pwd)
@@ -46,7 +47,9 @@ ninja -C "$build" >"$build/ninja.log" 2>&1 || {
     exit 1
 }
 
+names_most=40 # a CI shows the end of a long output only
 passed=0 failed=0 sandbox=''
+: >"$build/failed" # the names of the failed tests, of all suites
 
 finish() {
     [ -z "$sandbox" ] || sh docker/sandbox.sh stop "$sandbox" || true
@@ -77,9 +80,16 @@ long_walk() {
     if "$build/tests/machine/machine-walk" --long --jobs "$(nproc)" >"$build/walk.log" 2>&1; then
         count 'machine-walk --long' 1 0
     else
-        cat "$build/walk.log"
+        tail -n 100 "$build/walk.log"
+        tail -n 1 "$build/walk.log" | name walk
         count 'machine-walk --long' 0 1
     fi
+}
+
+# Adds to the names of the failed tests those on standard input, of the suite $1, whose whole log is said, too.
+name() {
+    sed "s/^/$1: /" >>"$build/failed"
+    echo "$1: all of it is in $build/$1.log"
 }
 
 meson_suite() {
@@ -92,7 +102,10 @@ meson_suite() {
     if [ -z "$good" ]; then
         good=0 bad=1
     fi
-    [ "$bad" = 0 ] || cat "$log"
+    if [ "$bad" != 0 ]; then
+        grep -vE '^(▶)? *[0-9]+/[0-9]+ .* (OK|EXPECTEDFAIL) ' "$log" | tail -n 400
+        { grep -E '^(▶)? *[0-9]+/[0-9]+ .* (FAIL|UNEXPECTEDPASS|TIMEOUT|SKIP|ERROR|INTERRUPT) ' "$log" || tail -n 1 "$log"; } | sort -u | name "$1"
+    fi
     count "$1" "$good" "$bad"
 }
 
@@ -101,22 +114,30 @@ sql_suite() {
     sh tests/sql/run.sh >"$log" 2>&1 || echo 'not ok - tests/sql/run.sh ended with an error' >>"$log"
     good=$(grep -c '^ *ok ' "$log" || true)
     bad=$(grep -c '^ *not ok' "$log" || true)
-    [ "$bad" = 0 ] || grep -B2 -A12 '^ *not ok' "$log"
     [ "$((good + bad))" -gt 0 ] || bad=1
+    if [ "$bad" != 0 ]; then
+        grep -B2 -A12 '^ *not ok' "$log" | head -n 200
+        { grep '^ *not ok' "$log" || echo 'no test has run'; } | name sql
+    fi
     count sql "$good" "$bad"
 }
 
 # Two at a time, each with servers of its own: these tests wait most of the time.
 pytest_suite() {
-    log=$build/$1.log
+    log=$build/$1.log digest=$build/$1
+    rm -f "$digest.counts" "$digest.failed" "$digest.failures"
+    ended=0
     # shellcheck disable=SC2086  # both may be empty
-    (cd tests && /usr/bin/python3 -m pytest -q -n 2 $long ${seed:+--seed $seed} "$1") >"$log" 2>&1 || true
-    last=$(grep -E '(passed|failed|error)' "$log" | tail -n 1)
-    good=$(echo "$last" | sed -n 's/.*[^0-9]*\b\([0-9][0-9]*\) passed.*/\1/p')
-    bad=$(echo "$last" | grep -oE '[0-9]+ (failed|error)' | awk '{s += $1} END {print s + 0}')
-    [ -n "$good" ] || good=0
-    [ "$((good + bad))" -gt 0 ] || bad=1
-    [ "$bad" = 0 ] || cat "$log"
+    (cd tests && /usr/bin/python3 -m pytest -q -n 2 --digest "$digest" $long ${seed:+--seed $seed} "$1") >"$log" 2>&1 || ended=$?
+    good=0 bad=0
+    [ ! -f "$digest.counts" ] || read -r good bad <"$digest.counts"
+    [ "$bad" = 0 ] || cat "$digest.failures"
+    [ "$bad" = 0 ] || name "$1" <"$digest.failed"
+    if [ "$((good + bad))" = 0 ] || [ "$ended" -gt 1 ]; then # 1: tests have failed; else something worse
+        bad=$((bad + 1))
+        tail -n 60 "$log"
+        echo "pytest ended with $ended: $(tail -n 1 "$log")" | name "$1"
+    fi
     count "$1" "$good" "$bad"
 }
 
@@ -138,5 +159,11 @@ for suite in $suites; do
     esac
 done
 
+if [ -s "$build/failed" ]; then
+    echo
+    head -n "$names_most" "$build/failed"
+    more=$(($(wc -l <"$build/failed") - names_most))
+    [ "$more" -le 0 ] || echo "and $more more: $build/failed"
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
