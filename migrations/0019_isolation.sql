@@ -191,18 +191,16 @@ begin
 end
 $$;
 
--- Lock steps of these sagas that no longer wait and did not get their lock leave the queue, and give it up if it was theirs just now. Their
--- rows are written already.
-create function saga.leave_locks(saga_ids uuid[]) returns void
+-- Lock steps, each of the saga beside it, that no longer wait and did not get their lock leave the queue, and give it up if it was theirs just now.
+-- They come by name: the saga may have moved to a version that has no such step, or have ended. What its handlers took is under the names of
+-- their own steps, and stays.
+create function saga.leave_locks(saga_ids uuid[], steps text[]) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform saga.order_locks();
     perform saga.drop_steps(array(
-        select w from saga.lock_step w
-        join saga.instance i on i.id = w.saga_id
-        join saga.definition_step d on d.definition_id = i.definition_id and d.name = w.step and d.via = 'lock'
-        where w.saga_id = any (saga_ids) and i.steps -> d.step ->> 's' not in ('PARKED', 'SUCCEEDED')));
+        select w from saga.lock_step w where (w.saga_id, w.step) in (select u.saga_id, u.step from unnest(saga_ids, steps) u (saga_id, step))));
 end
 $$;
 comment on function saga.leave_locks is 'Takes steps that no longer wait for their lock out of the queue; for saga-worker.';
@@ -405,10 +403,10 @@ comment on view saga.locks is 'Every lock: which saga holds it, who waits for it
 
 revoke all on function
     saga.lock_owner(uuid), saga.order_locks(), saga.find_deadlock(text, uuid), saga.take_lock(uuid, text, text), saga.hand_over(text[]),
-    saga.take_locks(integer[], uuid[], integer[]), saga.drop_steps(saga.lock_step[]), saga.leave_locks(uuid[]), saga.release_locks(uuid[]),
+    saga.take_locks(integer[], uuid[], integer[]), saga.drop_steps(saga.lock_step[]), saga.leave_locks(uuid[], text[]), saga.release_locks(uuid[]),
     saga.sweep_locks(), saga.lock(text), saga.plan_lock(saga.draft_step), saga.plan_escrow(saga.draft_step), saga.settlements(jsonb)
     from public;
-grant execute on function saga.take_locks(integer[], uuid[], integer[]), saga.leave_locks(uuid[]), saga.release_locks(uuid[]), saga.sweep_locks()
+grant execute on function saga.take_locks(integer[], uuid[], integer[]), saga.leave_locks(uuid[], text[]), saga.release_locks(uuid[]), saga.sweep_locks()
     to sagapost_worker;
 -- Handlers run with the worker's rights, or with those of who registered them.
 grant execute on function saga.lock(text) to sagapost_worker, sagapost_definer;

@@ -2,7 +2,9 @@
  * gives up and releases. */
 #include "saga/worker/batch_private.h"
 
+#include "saga/machine/plan.h"
 #include "saga/worker/sql.h"
+#include <string.h>
 
 void batch_send_lock_requests(struct batch *batch)
 {
@@ -52,41 +54,59 @@ int batch_read_brought(struct batch *batch, const struct pg_result *rows, int ro
     return 0;
 }
 
-static void send_of_facts(struct batch *batch, const struct pg_statement *statement,
-                          bool (*wanted)(const struct fact *fact))
+/* It was left, and has been asked for again since: its place is wanted. */
+static bool is_wanted(const struct fact *fact, const struct left_lock *left)
+{
+    int step = plan_find_step(fact->plan, left->step, strlen(left->step));
+    enum step_state state = step < 0 ? STEP_CANCELLED : fact->instance.steps[step].state;
+    return step >= 0 && fact->plan->steps[step].via == VIA_LOCK &&
+           (state == STEP_PARKED || state == STEP_SUCCEEDED);
+}
+
+/* By the names of the steps: neither the plan that the saga has by now nor its row, which is not
+ * written any more once it has ended, need know them. */
+void batch_send_left_locks(struct batch *batch)
+{
+    struct pg_params *params = &batch->params;
+    int count = 0;
+    pg_params_reset(params);
+    for (int column = 0; column < 2; column++) {
+        pg_params_array_begin(params, column == 0 ? PG_TYPE_UUID : PG_TYPE_TEXT);
+        for (int i = 0; i < batch->fact_count; i++) {
+            const struct fact *fact = &batch->facts[i];
+            for (const struct left_lock *left = fact->left_locks; left; left = left->next) {
+                if (is_wanted(fact, left)) {
+                    continue;
+                }
+                count++;
+                if (column == 0) {
+                    pg_params_item_uuid(params, &fact->id);
+                } else {
+                    pg_params_item_text(params, left->step);
+                }
+            }
+        }
+        pg_params_array_end(params);
+    }
+    if (count > 0) {
+        batch_send(batch, &sql_worker_leave_locks, NULL);
+    }
+}
+
+/* Of every saga that has ended: its handlers may have taken some, whatever its plan says. */
+void batch_send_released_locks(struct batch *batch)
 {
     int count = 0;
     pg_params_reset(&batch->params);
     pg_params_array_begin(&batch->params, PG_TYPE_UUID);
     for (int i = 0; i < batch->fact_count; i++) {
-        if (wanted(&batch->facts[i])) {
+        if (batch->facts[i].ended) {
             pg_params_item_uuid(&batch->params, &batch->facts[i].id);
             count++;
         }
     }
     pg_params_array_end(&batch->params);
     if (count > 0) {
-        batch_send(batch, statement, NULL);
+        batch_send(batch, &sql_worker_release_locks, NULL);
     }
-}
-
-static bool leaves_locks(const struct fact *fact)
-{
-    return fact->leaves_locks;
-}
-
-static bool has_ended(const struct fact *fact)
-{
-    return fact->ended;
-}
-
-void batch_send_left_locks(struct batch *batch)
-{
-    send_of_facts(batch, &sql_worker_leave_locks, leaves_locks);
-}
-
-/* Of every saga that has ended: its handlers may have taken some, whatever its plan says. */
-void batch_send_released_locks(struct batch *batch)
-{
-    send_of_facts(batch, &sql_worker_release_locks, has_ended);
 }

@@ -178,6 +178,24 @@ static int move_to_other_plan(struct decisions *decisions, struct fact *fact,
     return 0;
 }
 
+static int collect_left_lock(struct decisions *decisions, struct fact *fact, int step,
+                             struct error *error)
+{
+    enum step_state state = fact->instance.steps[step].state;
+    if (fact->plan->steps[step].via != VIA_LOCK || state == STEP_PARKED ||
+        state == STEP_SUCCEEDED) {
+        return 0;
+    }
+    struct left_lock *left = arena_alloc(decisions->arena, sizeof *left);
+    if (!left) {
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER,
+                         "the decisions of a batch are over the limit");
+    }
+    *left = (struct left_lock){.step = fact->plan->steps[step].name, .next = fact->left_locks};
+    fact->left_locks = left;
+    return 0;
+}
+
 static int collect(struct decisions *decisions, struct fact *fact,
                    const struct happening *happening, struct error *error)
 {
@@ -206,9 +224,10 @@ static int collect(struct decisions *decisions, struct fact *fact,
         int step = decision->notes[i].step;
         fact->wants_signals |= step >= 0 && fact->instance.steps[step].state == STEP_PARKED &&
                                fact->plan->steps[step].via == VIA_SIGNAL;
-        fact->leaves_locks |= step >= 0 && fact->plan->steps[step].via == VIA_LOCK &&
-                              fact->instance.steps[step].state != STEP_PARKED &&
-                              fact->instance.steps[step].state != STEP_SUCCEEDED;
+        rc = step >= 0 ? collect_left_lock(decisions, fact, step, error) : 0;
+        if (rc < 0) {
+            return rc;
+        }
         struct decided_note *note = &decisions->notes[decisions->note_count++];
         *note = (struct decided_note){.fact = happening->fact,
                                       .note = decision->notes[i],

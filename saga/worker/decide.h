@@ -26,6 +26,13 @@ struct element_output {
     struct element_output *next;
 };
 
+/* A step that no longer waits for its lock, and has not got it; by its name, since another plan may
+ * not know it. */
+struct left_lock {
+    const char *step;
+    struct left_lock *next;
+};
+
 struct fact {
     struct uuid id;
     int definition_id;
@@ -40,7 +47,6 @@ struct fact {
     bool became_stuck;
     bool wants_signals;  /* signals that were kept are to be looked at: a step waits, or it ended */
     bool moved;          /* to another definition: its row has to say so before it is written */
-    bool leaves_locks;   /* a step no longer waits for its lock, and has not got it */
     bool asks_condition; /* a condition, or a list, is to be asked for before anything else happens
                             to it */
     const char *outputs; /* members to merge in, `"step": value, ...`; NULL: none */
@@ -49,6 +55,7 @@ struct fact {
      */
     struct element_output *element_outputs, **element_outputs_end;
     size_t element_output_bytes;
+    struct left_lock *left_locks;
     struct instance instance; /* at the end: its elements are not cleared for each saga */
 };
 

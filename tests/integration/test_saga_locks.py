@@ -272,3 +272,35 @@ def test_people_see_who_holds_a_lock_and_who_waits(told, daemons):
     wait_step(told, waiting, "hold0", "SUCCEEDED")
     assert holder not in run("saga", "locks")
     worker.wait_metric("sagapost_saga_lock_waits", 0)
+
+
+def unlocked(told, name="one"):
+    """The next version has no lock; the step that undoes `a` fails, so that whoever goes back stays."""
+    told.behave("a", "undo", "XX000")
+    told.place.sql(
+        f"""
+        select saga.define('{name}');
+        select saga.step('{name}', 'a', action => 'told.act', undo => 'told.undo', undo_retry => {QUICK}, retry => {QUICK});
+        select saga.step('{name}', 'p', action => 'told.act', kind => 'pivot', after => '{{a}}', retry => {QUICK});
+        select saga.publish('{name}');
+        """
+    )
+
+
+def test_cancelled_and_migrated_at_once_it_leaves_the_queue(told, daemons):
+    """To a version that knows nothing of the lock, by workers that die in the middle: nobody waits behind a place that nobody uses."""
+    define(told, "one", [""])
+    daemons("outbox-relay").wait_ready()
+    worker = daemons("saga-worker").wait_ready()
+    holder, leaves, last = holding_and_waiting(told)
+    worker.kill()
+    unlocked(told)
+    told.place.sql("select saga.cancel(%s, 'why'), saga.migrate(%s, 2, 'why')", (leaves, leaves))
+    for point in ("orchestrate-between-write-and-commit", "orchestrate-after-commit"):
+        assert daemons("saga-worker", environment={"SAGAPOST_FAILPOINT": point}).wait_exit(60) == -9
+    daemons("saga-worker").wait_ready()
+    wait_until(lambda: told.column(leaves, "version") == 2, 60, describe(told, leaves))
+    assert queue(told, 7) == [holder, last], describe(told, leaves)()
+    assert told.state(leaves) not in ENDED
+    go(told, holder)
+    wait_step(told, last, "hold0", "SUCCEEDED")

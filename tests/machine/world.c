@@ -174,15 +174,46 @@ static const char *check_room(const struct plan *plan, const struct world *world
     return NULL;
 }
 
-/* Who waits for a lock has asked for it. */
+/* It was asked for, and has not been given up since. */
+static bool has_place(const struct truth *truth)
+{
+    return truth->probe_sent && !truth->undone;
+}
+
+/* Waits for its lock, or has it. */
+static bool wants_place(const struct step_status *status)
+{
+    return status->state == STEP_PARKED || status->state == STEP_SUCCEEDED;
+}
+
+/* Who waits for a lock is in its queue, and who does not is not: other sagas would wait behind a
+ * place that nobody uses. */
 static const char *check_locks(const struct plan *plan, const struct world *world)
 {
     for (int i = 0; i < plan->step_count; i++) {
-        if (plan->steps[i].via == VIA_LOCK && world->instance.steps[i].state == STEP_PARKED &&
-            !world->truth[world_slot(plan, i, 0)].probe_sent)
+        const struct step_status *status = &world->instance.steps[i];
+        bool is_there = has_place(&world->truth[world_slot(plan, i, 0)]);
+        if (plan->steps[i].via != VIA_LOCK)
+            continue;
+        if (status->state == STEP_PARKED && !is_there)
             return "a lock is waited for, and nobody has asked for it";
+        if (is_there && !wants_place(status))
+            return "a lock is no longer waited for, and its place in the queue is kept";
     }
     return NULL;
+}
+
+/* What a worker gives up at the end of its transaction: of steps that the decision tells of
+ * (saga/worker/decide.c). */
+static void leave_locks(const struct plan *plan, struct world *world,
+                        const struct machine_decision *decision)
+{
+    for (int i = 0; i < decision->note_count; i++) {
+        int step = decision->notes[i].step;
+        if (step >= 0 && plan->steps[step].via == VIA_LOCK &&
+            !wants_place(&world->instance.steps[step]))
+            world->truth[world_slot(plan, step, 0)].undone = true;
+    }
 }
 
 const char *world_check(const struct plan *plan, const struct world *world)
@@ -225,8 +256,11 @@ static const char *send(const struct plan *plan, struct world *world,
         if (step_waits(&plan->steps[command->step])) { /* sends nothing */
             if (!command_asks_condition(plan, command))
                 broken = "a command for a step that waits";
-            if (plan->steps[command->step].via == VIA_LOCK)
-                world->truth[world_slot(plan, command->step, 0)].probe_sent = true;
+            if (plan->steps[command->step].via == VIA_LOCK) {
+                struct truth *place = &world->truth[world_slot(plan, command->step, 0)];
+                place->probe_sent = true;
+                place->undone = false;
+            }
             continue;
         }
         if (command_asks_list(command)) {
@@ -324,6 +358,7 @@ static const char *carry_out(const struct plan *plan, struct world *world,
 {
     int but = refusal ? refusal->command : -1;
     const char *broken = send(plan, world, decision, but, by_operator);
+    leave_locks(plan, world, decision);
     for (int i = 0; i < decision->command_count && !broken; i++) {
         const struct machine_command *command = &decision->commands[i];
         if (i == but)
@@ -454,8 +489,8 @@ static bool was_sent(const struct plan *plan, const struct world *world, int ste
 }
 
 /* What the participants know goes on under the steps' names. A step that they know of, or that
- * waits, or was done, must be one that they would meet in the same way. Of another nothing is left
- * but a lock that came when its step no longer waited: it goes at once, or with the saga's end. */
+ * waits, or was done, must be one that they would meet in the same way. Of another nothing is left,
+ * no place in the queue of a lock either. */
 static const char *migrate(const struct plan *plan, const struct plan *to,
                            const struct instance *before, struct world *world)
 {
@@ -470,6 +505,8 @@ static const char *migrate(const struct plan *plan, const struct plan *to,
                        before->steps[i].state == STEP_SUCCEEDED;
         if (!is_same && matters)
             return "migrated, and a step that was sent, waits or was done is gone, or is another";
+        if (!is_same && step->via == VIA_LOCK && has_place(&world->truth[i]))
+            return "migrated, and the place in the queue of a lock is left behind";
         if (!is_same)
             continue;
         truth[found] = world->truth[i];

@@ -50,7 +50,7 @@ struct truth {
     enum outcome action;
     int failed_round; /* rounds up to this one have failed */
     int sent_round;   /* of the action; 0: never */
-    bool undone;
+    bool undone;      /* of a lock: its place in the queue is given up */
     int undo_failed_round;
     int undo_sent_round;
     bool probe_sent; /* of a lock: it was asked for */

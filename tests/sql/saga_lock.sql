@@ -75,19 +75,16 @@ select results_eq($$ select state, place, steps, held_by from saga.locks where r
 update saga.instance set input = input - 'run' where id = :'three';
 select is(pg_temp.take(:'three', 'a'), '7 condition_false its condition does not hold', 'a condition is asked first');
 
-update saga.instance set steps = jsonb_set(steps, '{0,s}', '"PARKED"') where id = :'two';
-select saga.leave_locks(array[:'two']::uuid[]);
-select is(pg_temp.queue('A'), array[:'one', :'two', :'three']::uuid[], 'who waits stays');
-update saga.instance set steps = jsonb_set(steps, '{0,s}', '"CANCELLED"') where id = :'two';
-select saga.leave_locks(array[:'two']::uuid[]);
+select saga.leave_locks(array[:'two', :'three']::uuid[], '{b,none}');
+select is(pg_temp.queue('A'), array[:'one', :'two', :'three']::uuid[], 'who waits stays, whatever other step leaves');
+select saga.leave_locks(array[:'two']::uuid[], '{a}');
 select is(pg_temp.queue('A'), array[:'one', :'three']::uuid[], 'who does not any more leaves');
 select is_empty('select * from pg_temp.granted()', 'nobody was granted anything');
 select pg_temp.finish(:'one');
 select results_eq('select * from pg_temp.granted()', format($$ values (%L::uuid, 'a') $$, :'three'), 'its end gives it to the next, who is woken');
 select is(pg_temp.queue('A'), array[:'three']::uuid[], 'and holds it');
 select is(pg_temp.queue('{"b": "X"}'), null, 'all that it had is free');
-update saga.instance set steps = jsonb_set(steps, '{0,s}', '"FAILED"') where id = :'three';
-select saga.leave_locks(array[:'three']::uuid[]);
+select saga.leave_locks(array[:'three']::uuid[], '{a}');
 select is(pg_temp.queue('A'), null, 'granted too late: it is given up');
 
 -- Deadlocks ---------------------------------------------------------------------------------------------------------------------------
@@ -132,6 +129,35 @@ select pg_temp.finish(:'parent', 'CLOSED');
 select is(pg_temp.queue('F'), array[:'child']::uuid[], 'a child that outlives its parent keeps what it uses');
 select pg_temp.finish(:'child', 'COMPENSATED');
 select is((select count(*)::integer from saga.locks where resource in ('F', '{"b": "G"}')), 0, 'to its own end');
+
+select pg_temp.start('F') as holder \gset
+select pg_temp.start('none') as parent \gset
+select pg_temp.start('F') as child \gset
+update saga.instance set parent_id = :'parent', parent_step = 'x', parent_round = 1 where id = :'child';
+select pg_temp.take(:'holder', 'a'), pg_temp.take(:'child', 'a');
+select pg_temp.finish(:'holder');
+select is(pg_temp.queue('F'), array[:'parent']::uuid[], 'granted to a child');
+select saga.leave_locks(array[:'child']::uuid[], '{a}');
+select pg_temp.finish(:'child');
+select is(pg_temp.queue('F'), null, 'that goes on without it, and so ends in the same transaction: its parent does not keep it');
+delete from saga.intent where verb = 'grant';
+
+-- Another version of the definition -----------------------------------------------------------------------------------------------------
+select pg_temp.start('V', 'W') as old \gset
+select pg_temp.start('V') as next \gset
+select pg_temp.take(:'old', 'a'), pg_temp.take(:'old', 'b'), pg_temp.take(:'next', 'a');
+select set_config('saga.id', :'old', false), set_config('saga.step', 'c', false), saga.lock('by a handler'), saga.lock('{"b": "W"}');
+select version from (select saga.define('s'), saga.step('s', 'c', action => 'p.c', kind => 'pivot'), (saga.publish('s')).version) p;
+update saga.instance set definition_id = (select id from saga.definition where name = 's' and current) where id = :'old';
+select saga.leave_locks(array[:'old', :'old']::uuid[], '{a,b}');
+select is(pg_temp.queue('V'), array[:'next']::uuid[], 'steps that the version of today does not know leave');
+select results_eq('select * from pg_temp.granted()', format($$ values (%L::uuid, 'a') $$, :'next'), 'and the next is woken');
+select is(array(select resource || steps::text from saga.locks where saga_id = :'old' order by 1), '{"by a handler{c}","{\"b\": \"W\"}{c}"}', 'what its handlers took stays');
+select pg_temp.finish(:'old');
+select is(pg_temp.queue('by a handler'), null, 'to its end');
+update saga.definition set current = false where name = 's' and version = 2;
+update saga.definition set current = true where name = 's' and version = 1;
+select set_config('saga.id', '', false), set_config('saga.step', '', false);
 
 -- In handlers -------------------------------------------------------------------------------------------------------------------------
 select pg_temp.start('none') as h \gset

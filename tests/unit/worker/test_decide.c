@@ -234,20 +234,63 @@ static void a_lock_is_asked_for_brings_its_name_and_is_left(void **state)
     apply(fixture, &replies[1]);
     assert_true(fixture->fact.asks_condition);
     assert_true(fixture->decisions.commands[1].unsent);
-    assert_false(fixture->fact.leaves_locks);
+    assert_null(fixture->fact.left_locks);
     struct fact parked = fixture->fact;
     fixture->fact.outputs = NULL;
     struct happening granted = {.event = {.type = EVENT_GRANT, .step = 2},
                                 .output = {"{\"resource\": \"r\"}", 17, JSON_OBJECT}};
     apply(fixture, &granted);
     assert_string_equal(fixture->fact.outputs, "\"ship\": {\"resource\": \"r\"}");
-    assert_false(fixture->fact.leaves_locks);
+    assert_null(fixture->fact.left_locks);
     fixture->fact = parked;
     fixture->fact.outputs = NULL;
     struct happening skipped = {.event = {.type = EVENT_SKIP, .step = 2}};
     apply(fixture, &skipped);
-    assert_true(fixture->fact.leaves_locks);
+    assert_string_equal(fixture->fact.left_locks->step, "ship");
+    assert_null(fixture->fact.left_locks->next);
     assert_null(fixture->fact.outputs);
+}
+
+/* By its name: the version that the saga goes on by in the same transaction does not know it. */
+static void a_lock_is_left_behind_by_a_migration(void **state)
+{
+    struct fixture *fixture = *state;
+    struct plan_step *ship = &fixture->plan->steps[2];
+    fixture->plan->steps[1].kind = KIND_COMPENSABLE;
+    fixture->plan->pivot = -1;
+    ship->via = VIA_LOCK;
+    ship->kind = KIND_READ_ONLY;
+    struct plan to = *fixture->plan;
+    to.version = 4;
+    to.step_count = 2;
+    struct happening replies[] = {reply(EVENT_OK, 0), reply(EVENT_OK, 1)};
+    apply(fixture, &replies[0]);
+    apply(fixture, &replies[1]);
+    assert_int_equal(fixture->fact.instance.steps[2].state, STEP_PARKED);
+    struct happening cancelled = {.event = {.type = EVENT_CANCEL, .step = -1}};
+    struct happening moved = {.event = {.type = EVENT_MIGRATE, .step = -1, .to = &to}};
+    apply(fixture, &cancelled);
+    fixture->fact.changed = false; /* it was written */
+    apply(fixture, &moved);
+    assert_int_equal(moved.verdict, VERDICT_APPLIED);
+    assert_string_equal(fixture->fact.left_locks->step, "ship");
+    assert_null(fixture->fact.left_locks->next);
+}
+
+static void what_left_a_lock_fits_into_the_arena(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    fixture->plan->steps[2].via = VIA_LOCK;
+    struct happening replies[] = {reply(EVENT_OK, 0), reply(EVENT_OK, 1)};
+    apply(fixture, &replies[0]);
+    apply(fixture, &replies[1]);
+    while (arena_alloc(fixture->arena, 1)) {
+    }
+    struct happening skipped = {.event = {.type = EVENT_SKIP, .step = 2}};
+    assert_int_equal(decide_apply(&fixture->decisions, &fixture->fact, &skipped, &error),
+                     ERROR_NO_MEMORY);
+    assert_int_equal(error.retry, RETRY_LATER);
 }
 
 /* A list is asked for first; then each element is sent, and brings its own output and error. */
@@ -392,6 +435,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_condition_is_asked_for_first, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lock_is_asked_for_brings_its_name_and_is_left, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_lock_is_left_behind_by_a_migration, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_left_a_lock_fits_into_the_arena, setup, teardown),
         cmocka_unit_test_setup_teardown(a_wait_asks_and_sends_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(elements_bring_outputs_of_their_own, setup, teardown),
         cmocka_unit_test_setup_teardown(a_migrated_saga_goes_by_the_other_plan, setup, teardown),
