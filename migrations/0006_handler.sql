@@ -35,7 +35,8 @@ declare
     found    text[];
 begin
     if path is null or left(path, 1) <> '$' or octet_length(path) > 1000 then
-        raise exception 'the path % does not begin with $, or is longer than 1000 bytes', left(path, 60) using errcode = 'SG314';
+        raise exception 'the path % does not begin with $, or is longer than 1000 bytes', left(path, 60) using errcode = 'SG314',
+            hint = 'A path is $ followed by .name, ["any name"] or [n]: $.sku.';
     end if;
     while rest <> '' loop
         found := regexp_match(rest, E'^\\.([A-Za-z_][A-Za-z0-9_]*)');
@@ -134,7 +135,7 @@ begin
     end;
     if target is null then
         raise exception 'saga.handle: there is no function %(jsonb)', handler using errcode = 'SG212',
-            hint = 'A handler is f(input jsonb) returns jsonb.';
+            hint = 'A handler is f(input jsonb) returns jsonb. Give its name alone, with its schema: ''shop.reserve''.';
     end if;
     if exists (select from pg_catalog.pg_proc p where p.oid operator(pg_catalog.=) target::pg_catalog.oid
                and (p.prorettype operator(pg_catalog.<>) 'pg_catalog.jsonb'::pg_catalog.regtype::pg_catalog.oid
@@ -402,10 +403,11 @@ $$;
 --   verdict   execute, repeated, fenced, expired, resume, in_doubt (saga.meet), or unreadable
 --   outcome   of the reply that was queued; null: none was (unreadable)
 --   error     what went wrong
+--   code      its code: an SQLSTATE, or a word of saga.execute_one; null where error is
 -- What a batch of several cannot answer is raised: 57014, 40001, 40P01, 42P03, 42P05, 55006. The worker cuts it in two; alone, it is answered.
 -- SECURITY INVOKER: handlers run with the rights of who calls this.
 create function saga.execute_batch(commands jsonb[], actions text[] default null)
-returns table (ordinal integer, verdict text, outcome text, error text)
+returns table (ordinal integer, verdict text, outcome text, error text, code text)
 language plpgsql volatile set search_path = pg_catalog, pg_temp -- and no other SET: the handlers would have it too
 as $$
 declare
@@ -436,6 +438,7 @@ begin
         verdict := done.verdict;
         outcome := done.reply ->> 'outcome';
         error := done.error;
+        code := case when done.error is not null then done.reply #>> '{error,code}' end;
         return next;
     end loop;
     queued := saga.queue_replies(replies);

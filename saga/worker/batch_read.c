@@ -19,6 +19,7 @@ enum {
     LOCKED_DEADLINE,
     LOCKED_WAKE,
     LOCKED_NOW,
+    LOCKED_FAILURES,
 };
 
 /* Columns of take_intents.sql. */
@@ -87,8 +88,9 @@ static const char *plain_text(const struct pg_result *result, int row, int colum
     return text ? text : "";
 }
 
-static int read_fact(struct fact *fact, const struct pg_result *result, int row,
-                     struct error *error)
+/* Where there is no room for what its steps met, the saga goes on without. */
+static int read_fact(struct fact *fact, struct arena *arena, const struct pg_result *result,
+                     int row, struct error *error)
 {
     struct instance *instance = &fact->instance;
     const char *state = plain_text(result, row, LOCKED_STATE);
@@ -114,6 +116,10 @@ static int read_fact(struct fact *fact, const struct pg_result *result, int row,
     size_t bytes;
     const char *steps = pg_bytes(result, row, LOCKED_STEPS, &bytes);
     int rc = state_json_read(steps, bytes, fact->plan, instance, error);
+    if (rc == 0 && !pg_is_null(result, row, LOCKED_FAILURES)) {
+        const char *failures = pg_bytes(result, row, LOCKED_FAILURES, &fact->failures_bytes);
+        fact->failures = arena_strndup(arena, failures, fact->failures_bytes);
+    }
     if (rc == 0) {
         fact->due_us = machine_wake_us(fact->plan, instance);
     }
@@ -172,7 +178,7 @@ static int read_row(struct batch *batch, int row, struct error *error)
     fact->definition_id = definition_id;
     fact->plan = entry->plan;
     struct error unreadable;
-    if (read_fact(fact, batch->locked, row, &unreadable) < 0) {
+    if (read_fact(fact, batch->arena, batch->locked, row, &unreadable) < 0) {
         const char *why =
             arena_format(batch->arena, "the saga's row is unreadable: %s", unreadable.message);
         if (!why) {

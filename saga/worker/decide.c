@@ -1,8 +1,13 @@
 #include "saga/worker/decide.h"
 
+#include "saga/worker/body.h"
 #include <assert.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define FAILURE_BYTES_MAX 1604 /* 400 characters of UTF-8: lock_instances.sql */
 
 void decide_begin(struct decisions *decisions, struct arena *arena, int64_t now_us, uint64_t seed)
 {
@@ -279,6 +284,34 @@ static bool has_signals(const struct plan *plan)
     return found;
 }
 
+/* Of a step that was not done and never will be its participant cannot say why, as it keeps nothing
+ * of what it rolled back. The saga can: what the step met when it was tried. */
+static bool recall_failure(const struct fact *fact, const struct machine_event *event,
+                           char out[SAGA_REASON_BYTES_MAX / 2])
+{
+    const struct json_limits limits = {.bytes_max = SIZE_MAX, .depth_max = 2};
+    struct json_span root;
+    struct json_span failure;
+    struct error error;
+    if (event->type != EVENT_NOT_EXECUTED || event->reason || !fact->failures || event->step < 0 ||
+        json_check(fact->failures, fact->failures_bytes, &limits, &root, &error) < 0) {
+        return false;
+    }
+    const struct plan_step *step = &fact->plan->steps[event->step];
+    char name[BODY_NAME_BYTES_MAX + 16];
+    char text[FAILURE_BYTES_MAX];
+    char both[FAILURE_BYTES_MAX + sizeof "not done: "];
+    (void)snprintf(name, sizeof name, step_fans_out(step) ? "%s[%d]" : "%s", step->name,
+                   event->element);
+    if (!json_member(&root, name, &failure) || failure.kind != JSON_STRING ||
+        json_string_copy(&failure, text, sizeof text, &error) < 0) {
+        return false;
+    }
+    (void)snprintf(both, sizeof both, "not done: %s", text);
+    body_copy_text(out, SAGA_REASON_BYTES_MAX / 2, both);
+    return true;
+}
+
 int decide_apply(struct decisions *decisions, struct fact *facts, struct happening *happening,
                  struct error *error)
 {
@@ -291,7 +324,11 @@ int decide_apply(struct decisions *decisions, struct fact *facts, struct happeni
     happening->latency_us = answer_latency_us(fact, event);
 
     bool was_stuck = fact->instance.state == SAGA_STUCK;
+    char recalled[SAGA_REASON_BYTES_MAX / 2];
+    bool recalls = recall_failure(fact, event, recalled);
+    event->reason = recalls ? recalled : event->reason;
     machine_apply(fact->plan, &fact->instance, event, &decisions->scratch);
+    event->reason = recalls ? NULL : event->reason;
 
     happening->verdict = decisions->scratch.verdict;
     happening->because = decisions->scratch.because;

@@ -49,6 +49,8 @@ struct fact {
     bool moved;          /* to another definition: its row has to say so before it is written */
     bool asks_condition; /* a condition, or a list, is to be asked for before anything else happens
                             to it */
+    const char *failures; /* what its steps have met, {"step": "code: message"}; NULL: nothing */
+    size_t failures_bytes;
     const char *outputs; /* members to merge in, `"step": value, ...`; NULL: none */
     const char *errors;
     /* Outputs of elements of fan-outs, `["step", element, value]` each, the first that came first.

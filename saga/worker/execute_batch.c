@@ -237,9 +237,9 @@ static void on_committed(void *data, struct pg_result *result, const struct erro
 /* --- it worked -------------------------------------------------------------------------------- */
 
 /* What a handler says of its failure may hold what it was given, so it stands in the saga's errors
- * and not here. */
+ * and not here; its code does not. */
 static void tell_trouble(struct execute *execute, const struct held_message *message,
-                         const char *outcome)
+                         const char *outcome, const char *code)
 {
     char id[UUID_TEXT_BYTES];
     uuid_format(&body_of(message)->saga_id, id);
@@ -248,7 +248,8 @@ static void tell_trouble(struct execute *execute, const struct held_message *mes
                            : "no handler is registered for the action";
     log_warn(what, LOG_STR("saga", id), LOG_STR("step", body_of(message)->step),
              LOG_STR("action", body_of(message)->action),
-             LOG_INT("attempt", body_of(message)->attempt), LOG_STR("outcome", outcome));
+             LOG_INT("attempt", body_of(message)->attempt), LOG_STR("outcome", outcome),
+             LOG_STR("code", code));
 }
 
 static void count_outcome(struct execute *execute, const struct held_message *message, int row)
@@ -262,7 +263,8 @@ static void count_outcome(struct execute *execute, const struct held_message *me
                            "commands carried out, by verdict and outcome", labels),
                1);
     if (trouble && outcome && strcmp(outcome, "failed") != 0) {
-        tell_trouble(execute, message, outcome);
+        const char *code = pg_text(execute->answer, row, 4);
+        tell_trouble(execute, message, outcome, code ? code : "none");
     }
 }
 

@@ -122,6 +122,9 @@ def test_out_of_attempts_is_probed_and_compensated(told, programs):
     assert told.effects(saga) == ["a", "-a"]
     assert told.calls("b", "action") == 4
     assert told.steps(saga)["b"] == "UNDO_EMPTY", "the probe fenced it: not done, and never will be"
+    reason = told.place.sql("select reason from saga.instances where id = %s", (saga,))[0][0]
+    assert reason.startswith("b: not done: XX000: "), "what it was tried with says why"
+    programs.wait_log("outcome=error code=XX000")
     assert programs.metric("sagapost_saga_commands_sent_total", operation="probe") == 1
 
 

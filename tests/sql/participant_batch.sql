@@ -131,7 +131,7 @@ truncate outbox.message, shop.done;
 -- The routing key names the action when the body does not.
 select results_eq($$ select ordinal, verdict, outcome from saga.execute_batch(array[cmd('rk') #- '{saga,action}', cmd('rk2')], array['p.a', 'p.b']) $$,
                   $$ values (1, 'execute', 'ok'), (2, 'execute', 'ok') $$, 'actions beside the bodies') ;
-select results_eq($$ select * from saga.execute_batch('{}') $$, $$ select 1, ''::text, ''::text, ''::text where false $$, 'an empty batch');
+select results_eq($$ select * from saga.execute_batch('{}') $$, $$ select 1, ''::text, ''::text, ''::text, ''::text where false $$, 'an empty batch');
 select results_eq($$ select verdict from saga.execute_batch(array[null::jsonb]) $$, $$ values ('unreadable') $$, 'null is unreadable');
 
 -- Order by lock ---------------------------------------------------------------------------------------------------------------------------

@@ -90,6 +90,35 @@ static void an_answer_moves_the_saga(void **state)
     assert_int_equal(fixture->decisions.commands[0].command.step, 1);
 }
 
+/* A participant that is asked says only that nothing was done: why, the saga knows. */
+static void what_was_not_done_is_told_with_what_it_met(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char failures[] = "{\"reserve\": \"42P01: no such table\"}";
+    fixture->fact.failures = failures;
+    fixture->fact.failures_bytes = sizeof failures - 1;
+    struct happening fenced = reply(EVENT_NOT_EXECUTED, 0);
+    apply(fixture, &fenced);
+    assert_int_equal(fenced.verdict, VERDICT_APPLIED);
+    assert_string_equal(fixture->fact.instance.reason, "reserve: not done: 42P01: no such table");
+    assert_null(fenced.event.reason);
+}
+
+static void what_met_nothing_is_told_without(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char others[] = "{\"ship\": \"42P01: no such table\"}", broken[] = "{";
+    fixture->fact.failures = others;
+    fixture->fact.failures_bytes = sizeof others - 1;
+    struct happening fenced = reply(EVENT_NOT_EXECUTED, 0);
+    apply(fixture, &fenced);
+    assert_string_equal(fixture->fact.instance.reason,
+                        "reserve: it was not done and never will be");
+    fixture->fact.failures = broken;
+    fixture->fact.failures_bytes = sizeof broken - 1;
+    apply(fixture, &fenced);
+}
+
 /* wake_at is an indexed column: as long as it does not move, the update of the row is HOT. */
 static void a_later_wake_up_leaves_the_row_hot(void **state)
 {
@@ -423,6 +452,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_answer_moves_the_saga, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_not_done_is_told_with_what_it_met, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(what_met_nothing_is_told_without, setup, teardown),
         cmocka_unit_test_setup_teardown(a_later_wake_up_leaves_the_row_hot, setup, teardown),
         cmocka_unit_test_setup_teardown(an_earlier_wake_up_moves_it, setup, teardown),
         cmocka_unit_test_setup_teardown(waking_too_early_arms_it_again, setup, teardown),
