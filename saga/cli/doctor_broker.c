@@ -70,7 +70,8 @@ static void fence_look(struct look *look, struct broker *broker, int row)
     else
         doctor_add(look->doctor, subject, VERDICT_FAIL,
                    "its log says why: no connection, another virtual host than this, or a user "
-                   "without configure and read on outbox\\.relay\\..*",
+                   "without configure and read on outbox\\.relay\\..*; where it says nothing any "
+                   "more, the process stands still: end it, and a standby takes over",
                    "owns the share, and does not hold %s in RabbitMQ: it publishes nothing", queue);
 }
 

@@ -30,7 +30,7 @@ static const struct setting cli_settings[] = {
     {"state", SETTING_TEXT, NULL, 0, 0, 0,
      "lists and changes of many: only these states, separated by commas", NULL},
     {"type", SETTING_TEXT, NULL, 0, 0, 0,
-     "outbox parked list, outbox replay: only messages of this type", NULL},
+     "outbox parked, outbox replay: only messages of this type", NULL},
     {"key", SETTING_TEXT, NULL, 0, 0, 0, "lists, outbox replay and changes of many: only this key",
      NULL},
     {"definition", SETTING_TEXT, NULL, 0, 0, 0, "saga: only this definition", NULL},
@@ -40,7 +40,8 @@ static const struct setting cli_settings[] = {
      "list: how many at most; changes of many: all, unless it is given", NULL},
     {"same-xids", SETTING_BOOL, "off", 0, 0, 0,
      "outbox rebase: the transaction ids stayed the same, as after pg_upgrade", NULL},
-    {"all", SETTING_BOOL, "off", 0, 0, 0, "changes of many: every running saga", NULL},
+    {"all", SETTING_BOOL, "off", 0, 0, 0,
+     "changes of many: every running saga, every message that waits for a person", NULL},
     {"step", SETTING_TEXT, NULL, 0, 0, 0, "changes: of this step", NULL},
     {"dry-run", SETTING_BOOL, "off", 0, 0, 0,
      "changes: only say what would become of them; outbox replay: only count", NULL},
@@ -118,14 +119,14 @@ static const struct command commands[] = {
      parked_show_command,
      "one of them, with its payload"},
     {{"outbox", "parked", "requeue"},
-     "MESSAGE...",
-     1,
+     "[MESSAGE...]",
+     0,
      MANY,
      parked_requeue_command,
      "publish them again"},
     {{"outbox", "parked", "discard"},
-     "MESSAGE...",
-     1,
+     "[MESSAGE...]",
+     0,
      MANY,
      parked_discard_command,
      "give them up"},
@@ -254,6 +255,31 @@ bool cli_part_present(const struct pg_result *parts, const char *wanted)
     return false;
 }
 
+/* Of `saga frob` it says what `saga` has. */
+static enum cli_exit command_unknown(const char *const *words, int count, struct error *error)
+{
+    char known[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < COMMAND_COUNT && count > 0 && used < sizeof known; i++) {
+        const char *const *name = commands[i].words;
+        if (name[1] == NULL || strcmp(name[0], words[0]) != 0)
+            continue;
+        used +=
+            (size_t)snprintf(known + used, sizeof known - used, "%s%s%s%s", used > 0 ? ", " : "",
+                             name[1], name[2] != NULL ? " " : "", name[2] != NULL ? name[2] : "");
+    }
+    if (count == 0)
+        error_set(error, ERROR_USAGE, RETRY_NEVER, "no command; sagapost --help lists them");
+    else if (used == 0)
+        error_set(error, ERROR_USAGE, RETRY_NEVER, "no command \"%s\"; sagapost --help lists them",
+                  words[0]);
+    else
+        error_set(error, ERROR_USAGE, RETRY_NEVER,
+                  "no command \"%s%s%s\"; %s has %s; sagapost --help says what they do", words[0],
+                  count > 1 ? " " : "", count > 1 ? words[1] : "", words[0], known);
+    return CLI_USAGE;
+}
+
 static enum cli_exit command_run(struct cli *cli, const char *const *words, int count,
                                  struct error *error)
 {
@@ -272,9 +298,7 @@ static enum cli_exit command_run(struct cli *cli, const char *const *words, int 
                   cli->word_count, name);
         return CLI_USAGE;
     }
-    error_set(error, ERROR_USAGE, RETRY_NEVER, "no command \"%s\"; sagapost --help lists them",
-              count > 0 ? words[0] : "");
-    return CLI_USAGE;
+    return command_unknown(words, count, error);
 }
 
 /* A disk that is full must not leave a script with half a list and the status 0. */

@@ -2,6 +2,7 @@
 #include "saga/cli/cli.h"
 #include "saga/cli/intent.h"
 #include "saga/cli/output.h"
+#include "saga/cli/parked_many.h"
 #include "saga/cli/sql.h"
 #include "saga/cli/watch.h"
 #include <string.h>
@@ -57,11 +58,13 @@ enum cli_exit parked_list_command(struct cli *cli, struct error *error)
     pg_params_text(&params, config_text(cli->config, "type"));
     pg_params_text(&params, config_text(cli->config, "key"));
     pg_params_int8(&params, config_count(cli->config, "limit"));
-    enum cli_exit status = cli_connect(cli, error);
+    enum cli_exit status = parked_states_check(cli, error);
+    if (status == CLI_DONE)
+        status = cli_connect(cli, error);
     if (status == CLI_DONE)
         status = cli_query(cli, &sql_cli_parked_list, &params, &rows, error);
     if (status == CLI_DONE)
-        output_result(cli, rows, "nothing is parked");
+        output_list(cli, rows, "nothing is parked");
     return status;
 }
 
@@ -125,10 +128,12 @@ static enum cli_exit parked_change(struct cli *cli, const struct pg_statement *s
 
 enum cli_exit parked_requeue_command(struct cli *cli, struct error *error)
 {
-    return parked_change(cli, &sql_cli_parked_requeue, error);
+    return cli->word_count > 0 ? parked_change(cli, &sql_cli_parked_requeue, error)
+                               : parked_change_many(cli, "requeue", error);
 }
 
 enum cli_exit parked_discard_command(struct cli *cli, struct error *error)
 {
-    return parked_change(cli, &sql_cli_parked_discard, error);
+    return cli->word_count > 0 ? parked_change(cli, &sql_cli_parked_discard, error)
+                               : parked_change_many(cli, "discard", error);
 }

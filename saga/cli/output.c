@@ -73,6 +73,16 @@ void output_failure(const char *message)
     fprintf(stderr, "sagapost: %s\n", buffer_text(&readable));
 }
 
+void output_line(struct cli *cli, const char *before, const char *text)
+{
+    struct buffer readable __attribute__((cleanup(buffer_free)));
+    buffer_init(&readable, 0);
+    append_readable(&readable, CELL_TEXT, text);
+    if (readable.failed)
+        out_of_memory();
+    fprintf(cli->out, "%s%s\n", before, buffer_text(&readable));
+}
+
 /* JSON is for programs, and has escapes of its own. */
 static char *copy_of(const struct output *output, enum cell_kind kind, const char *text)
 {
@@ -302,6 +312,16 @@ void output_result(struct cli *cli, const struct pg_result *result, const char *
 {
     const char *headings[HEADINGS_MAX + 1];
     output_end(output_from_result(cli, result, headings), when_empty);
+}
+
+void output_list(struct cli *cli, const struct pg_result *result, const char *when_empty)
+{
+    output_result(cli, result, when_empty);
+    int64_t limit = config_count(cli->config, "limit");
+    if (pg_result_rows(result) < limit || config_is_set(cli->config, "limit"))
+        return;
+    (void)fflush(cli->out);
+    fprintf(stderr, "sagapost: these are %lld; there may be more: --limit\n", (long long)limit);
 }
 
 void output_record(struct cli *cli, const struct pg_result *result)

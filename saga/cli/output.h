@@ -26,6 +26,9 @@ void output_json(struct output *output, const char *json); /* a value that is JS
 void output_time_text(int64_t unix_us, char out[OUTPUT_TIME_BYTES]); /* as output_time */
 void output_json_string(struct buffer *out, const char *text);       /* with its quotes */
 
+/* A line of text with its name before it, outside of a table; in one line, whatever is in it. */
+void output_line(struct cli *cli, const char *before, const char *text);
+
 /* Why the command failed, on standard error; what somebody else wrote cannot drive a terminal. */
 void output_failure(const char *message);
 
@@ -34,6 +37,9 @@ void output_end(struct output *output, const char *when_empty);
 
 /* All rows of a result, a heading per column, each value by its type. */
 void output_result(struct cli *cli, const struct pg_result *result, const char *when_empty);
+
+/* The same of a list that --limit cuts: people are told when there may be more. */
+void output_list(struct cli *cli, const struct pg_result *result, const char *when_empty);
 
 /* The result's only row as lines "name  value", without what is NULL; as one JSON object with
  * --json. */

@@ -5,6 +5,7 @@
 #include "saga/cli/output.h"
 #include "saga/cli/saga_find.h"
 #include "saga/cli/sql.h"
+#include "saga/cli/states.h"
 #include "saga/machine/plan.h"
 #include <stdlib.h>
 #include <string.h>
@@ -496,8 +497,8 @@ static enum cli_exit change_run(struct cli *cli, const struct verb *verb, struct
                   "--revision is of one saga; of many, each is asked at the one it was seen at");
         return CLI_USAGE;
     }
-    enum cli_exit status = CLI_DONE;
-    if (verb->event == EVENT_MIGRATE)
+    enum cli_exit status = saga_states_check(cli, error);
+    if (status == CLI_DONE && verb->event == EVENT_MIGRATE)
         status = move_read_version(cli, &change.move, error);
     if (status == CLI_DONE && verb->event == EVENT_MIGRATE && !is_one &&
         !config_is_set(cli->config, "definition")) {

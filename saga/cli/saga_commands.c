@@ -3,6 +3,7 @@
 #include "saga/cli/output.h"
 #include "saga/cli/saga_find.h"
 #include "saga/cli/sql.h"
+#include "saga/cli/states.h"
 #include <string.h>
 
 #define ELEMENTS_TOLD 5 /* of each event of a fan-out */
@@ -16,11 +17,13 @@ enum cli_exit saga_list_command(struct cli *cli, struct error *error)
     pg_params_text(&params, config_text(cli->config, "definition"));
     pg_params_text(&params, config_text(cli->config, "key"));
     pg_params_int8(&params, config_count(cli->config, "limit"));
-    enum cli_exit status = cli_connect(cli, error);
+    enum cli_exit status = saga_states_check(cli, error);
+    if (status == CLI_DONE)
+        status = cli_connect(cli, error);
     if (status == CLI_DONE)
         status = cli_query(cli, &sql_cli_saga_list, &params, &rows, error);
     if (status == CLI_DONE)
-        output_result(cli, rows, "no sagas");
+        output_list(cli, rows, "no sagas");
     return status;
 }
 

@@ -45,7 +45,7 @@ struct shown {
     struct cli *cli;
     struct uuid id;
     char id_text[UUID_TEXT_BYTES];
-    struct pg_result *saga, *steps, *since, *asked, *locks, *fan_outs, *elements;
+    struct pg_result *saga, *steps, *since, *asked, *locks, *fan_outs, *elements, *parked;
     bool is_running;
     struct running running;
     struct running_plans plans;
@@ -61,6 +61,7 @@ static void shown_free(struct shown *shown)
     pg_result_free(shown->locks);
     pg_result_free(shown->fan_outs);
     pg_result_free(shown->elements);
+    pg_result_free(shown->parked);
     running_plans_free(&shown->plans);
 }
 
@@ -159,7 +160,16 @@ static enum cli_exit read_elements(struct shown *shown, struct error *error)
                               : status;
 }
 
-static enum cli_exit read_all(struct shown *shown, struct error *error)
+/* Its messages that wait in outbox.parked: then no participant has heard of it yet. */
+static enum cli_exit read_parked(struct shown *shown, struct error *error)
+{
+    struct pg_params params __attribute__((cleanup(pg_params_free)));
+    pg_params_init(&params);
+    pg_params_text(&params, shown->id_text);
+    return cli_query(shown->cli, &sql_cli_saga_show_parked, &params, &shown->parked, error);
+}
+
+static enum cli_exit read_moment(struct shown *shown, struct error *error)
 {
     struct cli *cli = shown->cli;
     enum cli_exit status = saga_query(cli, &sql_cli_saga_show, &shown->id, &shown->saga, error);
@@ -180,7 +190,27 @@ static enum cli_exit read_all(struct shown *shown, struct error *error)
     if (status == CLI_DONE)
         status = read_since(shown, error);
     if (status == CLI_DONE)
+        status = read_parked(shown, error);
+    if (status == CLI_DONE)
         status = read_running(shown, error);
+    return status;
+}
+
+static enum cli_exit read_script(struct cli *cli, const char *sql, struct error *error)
+{
+    return pg_client_script(cli->pg, sql, error) < 0 ? CLI_FAILED : CLI_DONE;
+}
+
+/* All of one moment: a saga that ends in between would be running in one part of what is shown and
+ * have ended in another. */
+static enum cli_exit read_all(struct shown *shown, struct error *error)
+{
+    enum cli_exit status =
+        read_script(shown->cli, "begin isolation level repeatable read read only", error);
+    if (status == CLI_DONE)
+        status = read_moment(shown, error);
+    if (status == CLI_DONE)
+        status = read_script(shown->cli, "commit", error);
     if (status == CLI_DONE && shown->is_running)
         status = read_newer(shown, error);
     return status;
@@ -235,10 +265,10 @@ static void print_head(const struct shown *shown)
             pg_text(shown->saga, 0, SHOW_DEFINITION), (int)pg_int(shown->saga, 0, SHOW_VERSION),
             (long long)pg_int(shown->saga, 0, SHOW_REVISION));
     if (key != NULL)
-        fprintf(out, "key      %s\n", key);
+        output_line(shown->cli, "key      ", key);
     print_state(shown);
     if (reason != NULL)
-        fprintf(out, "why      %s\n", reason);
+        output_line(shown->cli, "why      ", reason);
     print_times(shown);
 }
 
@@ -338,8 +368,10 @@ static void print_newest(const struct shown *shown)
                 (long long)newer->newest, newer->newest == newer->fitting ? "true" : "false",
                 newer->newest_why[0] != '\0' ? buffer_text(&why) : "null");
     } else if (newer->newest_why[0] != '\0') {
-        fprintf(out, "version %lld is the newest, and cannot take it: %s\n",
-                (long long)newer->newest, newer->newest_why);
+        char before[96];
+        snprintf(before, sizeof before,
+                 "version %lld is the newest, and cannot take it: ", (long long)newer->newest);
+        output_line(shown->cli, before, newer->newest_why);
     }
 }
 
@@ -388,6 +420,8 @@ static void print_all(const struct shown *shown)
     }
     if (shown->is_running) {
         section_in_flight(shown);
+        section_if_any(shown, "what RabbitMQ does not take: sagapost doctor says why", "parked",
+                       shown->parked);
         section_next(shown);
         section_can(shown);
     }

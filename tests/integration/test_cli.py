@@ -1,9 +1,11 @@
 """The command line: migrations on every kind of database, tables and JSON, exit statuses, the doctor's findings."""
 
+import contextlib
 import json
 import subprocess
 import threading
 
+import psycopg2
 import pytest
 
 from harness.sandbox import PROGRAMS, ROOT, Place
@@ -137,6 +139,8 @@ def test_migrate_as_the_owner_of_the_database_without_superuser(sandbox, empty):
         (["outbox", "parked", "requeue", NOBODY], 3, NOBODY),
         (["outbox", "parked", "discard", "17"], 2, "17"),
         (["saga", "list", "--limit", "0"], 2, "--limit"),
+        (["saga", "frob"], 2, '"saga frob"; saga has list, show, '),
+        ([], 2, "no command;"),
         (["saga", "list", "--nonsense", "1"], 2, "--nonsense"),
     ],
 )
@@ -221,6 +225,50 @@ def test_doctor_names_what_is_wrong(place, daemons):
     )
     shop.place_orders(1)
     shop.wait_ended()
+
+
+def test_doctor_names_who_keeps_the_server_from_moving_on(place):
+    """A transaction that writes, one that was prepared, a slot that nobody reads: by pid and name, as one types them."""
+    name = f"forgotten {place.name}"
+    with contextlib.closing(psycopg2.connect(place.conninfo, application_name="night job")) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("begin")
+        cursor.execute("select pg_backend_pid(), pg_current_xact_id()")
+        pid = cursor.fetchone()[0]
+        found = findings_any(place)["long transactions"]
+        assert f"pid {pid}, user postgres, night job, idle in transaction" in found["finding"], found
+        cursor.execute(f"prepare transaction '{name}'")
+        try:
+            found = findings_any(place)["prepared transactions"]
+            assert f"'{name}' in database {place.name}" in found["finding"], found
+        finally:
+            cursor.execute(f"rollback prepared '{name}'")
+        slot = f"slot_{place.name}"
+        cursor.execute("select pg_create_physical_replication_slot(%s, true)", (slot,))
+        try:
+            assert f"{slot} keeps " in findings_any(place)["replication slots"]["finding"]
+        finally:
+            cursor.execute("select pg_drop_replication_slot(%s)", (slot,))
+
+
+def test_doctor_serves_who_only_looks(place):
+    """A reader has no right to the handlers' schemas, and is told of sagas all the same; of a handler whose function is gone too."""
+    Shop(place)
+    place.sql("update saga.handler set function = 'shop.gone(jsonb)' where action = 'shipping.book'")
+    with contextlib.closing(place.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("set role sagapost_reader")
+        cursor.execute((ROOT / "saga" / "cli" / "sql" / "doctor_saga.sql").read_text())
+        found = {row[0]: row for row in cursor.fetchall()}
+    assert found["stuck sagas"][1] == "ok" and found["handler of inventory.reserve"][1] == "ok"
+    assert found["handler of shipping.book"][2] == "there is no function shop.gone(jsonb) any more"
+
+
+def test_states_that_there_are_not_are_named(place):
+    for words, known in ((("saga", "list"), "RUNNING, COMPLETING"), (("saga", "retry"), "STUCK"), (("outbox", "parked", "list"), "waiting, parked, behind"),
+                         (("outbox", "parked", "requeue"), "waiting, parked, behind")):
+        said = place.sagapost(*words, "--state", "STUCKED", expect=2)
+        assert 'there is no "STUCKED"' in said and known in said, said
+    place.sagapost("saga", "list", "--state", "stuck,RUNNING")
 
 
 def test_doctor_sees_an_owner_that_publishes_nothing(place, sandbox, daemons):

@@ -211,6 +211,14 @@ def test_show_a_stuck_saga(told, programs):
     assert "SUCCEEDED" in text and "ended  " in text and "what can be done" not in text and "retry" in text
 
 
+def test_show_is_not_driven_by_what_others_wrote(told):
+    key = "a\nwhy      all is well\x1b[2J"
+    told.define("odd", [("a", "read_only", "")])
+    told.start("odd", key=key)
+    text = told.place.sagapost("saga", "show", key)
+    assert r"key      a\nwhy      all is well\u001b[2J" in text and "\x1b" not in text
+
+
 def test_show_what_moves(told, programs):
     """What is in flight, what happens next and when."""
     policy = "saga.retry_policy(max => 7, base => '30s', cap => '60s', jitter => false)"
@@ -235,6 +243,16 @@ def test_show_says_when_nobody_works(told):
     told.define("alone", [("a", "read_only", "", {"timeout": "'10ms'"})])
     saga = told.start("alone")
     wait_until(lambda: "overdue: is a worker running?" in told.place.sagapost("saga", "show", saga), 30, "it is overdue", every_s=0.5)
+
+
+def test_show_says_what_the_broker_does_not_take(told, daemons):
+    """Nobody has declared the participant's queue: its command waits in outbox.parked, and `show` says so."""
+    daemons("outbox-relay").wait_ready()
+    told.define("nowhere", [("a", "read_only", "")])
+    saga = told.start("nowhere")
+    parked = wait_until(lambda: json.loads(told.place.sagapost("saga", "show", saga, "--json"))["parked"], 30, lambda: told.show(saga), every_s=0.3)
+    assert len(parked) == 1 and parked[0]["reason"] in ("no_exchange", "returned") and parked[0]["routing_key"] == "told.act", parked
+    assert "what RabbitMQ does not take: sagapost doctor says why" in told.place.sagapost("saga", "show", saga)
 
 
 # A look at all ----------------------------------------------------------------------------------------------------------------------
