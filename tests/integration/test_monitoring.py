@@ -7,6 +7,7 @@ import contextlib
 import json
 import pathlib
 import re
+import subprocess
 import sys
 
 import pytest
@@ -16,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from harness.daemon import Daemon  # noqa: E402
 from harness.metrics import Metrics  # noqa: E402
-from harness.sandbox import ROOT, Place, Sandbox  # noqa: E402
+from harness.sandbox import PROGRAMS, ROOT, Place, Sandbox  # noqa: E402
 from harness.shop import Shop  # noqa: E402
 from harness.wait import wait_until  # noqa: E402
 
@@ -56,6 +57,27 @@ def test_the_alerts_are_whole():
         assert re.fullmatch(r"\d+[smh]", rule.get("for", "1m"))
     for subject in ("BacklogOld", "Stalled", "Parked", "NoOwner", "WorkerAbsent", "RelayAbsent", "SagasStuck", "TimersLate"):
         assert any(subject in name for name in names), subject
+
+
+def test_what_texts_name_is_there():
+    """Metrics that a README or an alert speaks of, commands that an alert gives to type, labels that its text is filled with."""
+    known = set(re.findall(r"^\| `(sagapost_\w+)`", README.read_text(), re.MULTILINE))
+    assert len(known) > 50
+    for header in (ROOT / "include" / "sagapost").glob("*.h"):
+        known |= set(re.findall(r"\bsagapost_\w+", header.read_text()))
+    texts = {path: path.read_text() for path in ROOT.glob("**/README.md") if "build" not in path.parts}
+    texts[FOLDER / "alerts.yml"] = "\n".join(" ".join(rule["annotations"].values()) for rule in alerts())
+    for path, text in texts.items():
+        for name in re.findall(r"\bsagapost_(?:outbox|saga|inbox)_[a-z_]*[a-z]\b", text):
+            assert re.sub("_(bucket|sum|count)$", "", name) in known, (path, name)
+    usage = subprocess.run([PROGRAMS["sagapost"], "--help"], stdout=subprocess.PIPE, text=True, check=True, timeout=30).stdout
+    commands = re.findall(r"^  ((?:[a-z-]+ )+) *", usage, re.MULTILINE)
+    for rule in alerts():
+        said = " ".join(rule["annotations"].values())
+        for words in re.findall(r"\bsagapost ((?:[a-z]+ ?)+)", said):
+            assert any(f"{words} ".startswith(command.split("  ")[0].strip() + " ") for command in commands), (rule["alert"], words)
+        for label in re.findall(r"\$labels\.(\w+)", said):
+            assert re.search(rf"\bby \([^)]*\b{label}\b", rule["expr"]), (rule["alert"], label)
 
 
 def test_the_dashboard_is_whole():
@@ -161,6 +183,20 @@ def test_everything_asked_for_is_exported(place, daemons):
     wait_until(lambda: missing() is not None and "sagapost_saga_sagas" in exported, 60, missing)
     holder.commit()
     wait_until(lambda: not missing(), 60, missing)
+
+
+def test_compose_asks_a_daemon_whether_it_is_ready(place, daemons):
+    services = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    kind, *command = services["relay"]["healthcheck"]["test"]
+    assert kind == "CMD" and services["worker"]["healthcheck"] == services["relay"]["healthcheck"]
+    relay = daemons("outbox-relay").wait_ready()
+
+    def status():
+        return subprocess.run([word.replace("9090", str(relay.port)) for word in command], capture_output=True, timeout=30, check=False).returncode
+
+    assert status() == 0
+    relay.terminate()
+    assert status() != 0
 
 
 def test_compose_mounts_what_is_there_and_scrapes_whom_it_starts():

@@ -2,6 +2,7 @@
 
 `SAGAPOST_BUILD=... /usr/bin/python3 tests/integration/test_readme.py` writes the tables of settings anew."""
 
+import fnmatch
 import pathlib
 import re
 import subprocess
@@ -65,6 +66,29 @@ def test_every_link_leads_somewhere():
             continue
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", readme.read_text()):
             assert (readme.parent / target).exists(), f"{readme}: {target}"
+
+
+def spans(text):
+    """The numbers of `0007_saga to 0010_publish`."""
+    return {number for first, last in re.findall(r"(\d{4})_\w+ to (\d{4})_\w+", text) for number in range(int(first), int(last) + 1)}
+
+
+def test_every_readme_names_its_files():
+    """A line for each file, by its name, as `name.[ch]`, or `name.c` for name_private.h too."""
+    missing = []
+    for readme in ROOT.glob("**/README.md"):
+        if "build" in readme.relative_to(ROOT).parts:
+            continue
+        text = readme.read_text()
+        for file in sorted(readme.parent.iterdir()):
+            if not file.is_file() or file.suffix not in (".c", ".h", ".py", ".sh", ".sql", ".yml", ".yaml", ".js") or file.name.startswith("."):
+                continue
+            stem = file.stem.removesuffix("_private") if file.suffix == ".h" else file.stem
+            is_of_many = file.stem[:4].isdigit() and int(file.stem[:4]) in spans(text)
+            is_of_many = is_of_many or any(fnmatch.fnmatch(file.name, name) for name in re.findall(r"`(\w+_\*\.\w+)`", text))
+            if not is_of_many and file.name not in text and not re.search(rf"\b{re.escape(stem)}(\.\[ch\]|\.c\b|\b)", text):
+                missing.append(str(file.relative_to(ROOT)))
+    assert not missing, missing
 
 
 if __name__ == "__main__":
