@@ -17,6 +17,7 @@
 #define LATE_TEXT_BYTES_MAX (64u << 20)
 #define SPAN_IDS            200000 /* that one statement looks at, of several shares: 0.3 s of hashing */
 
+enum begin_column { BEGIN_LAST_ID, BEGIN_HIGHEST_ID, BEGIN_CACHE };
 enum poll_column { POLL_SNAPSHOT, POLL_INSERT_LSN, POLL_FLUSH_LSN, POLL_LAST_ID };
 
 bool source_is_through(const struct source *source)
@@ -60,19 +61,27 @@ static void begin_stream(struct stream *stream, int64_t after_id, int64_t end_id
     stream->exhausted = exhausted;
 }
 
-/* A sequence below the bound means that somebody set it back: ids say nothing about time then. */
-static void check_bound(struct source *source)
+/* A sequence that is behind an id means that somebody set it back, or restored it without the log:
+ * ids say nothing about time then, nor does the sequence about where the ids of a window end. Until
+ * the next connection each is read to its end, whatever its ids. */
+static void learn_sequence(struct source *source, int64_t sequence, int64_t given_out)
 {
-    struct snapshot *t1 = windows_t1(source->options.windows);
+    int64_t bound = windows_t1(source->options.windows)->bound;
 
-    if (source->sequence >= t1->bound)
+    if (given_out < source->sequence)
+        given_out = source->sequence;
+    if (given_out < bound)
+        given_out = bound;
+    source->sequence = sequence;
+    if (sequence >= given_out)
         return;
     log_warn("the sequence of message ids is behind what it has given out: reading without a bound",
-             LOG_INT("sequence", source->sequence), LOG_INT("bound", t1->bound));
+             LOG_INT("sequence", sequence), LOG_INT("given_out", given_out));
     metric_add(source->options.stats->bounds_dropped, 1);
     windows_drop_bounds(source->options.windows);
     source->own_sequence = 0;
     source->own_xact = 0;
+    source->sequence_fell = true;
 }
 
 /* The window is open in `windows`: its streams begin. */
@@ -82,24 +91,42 @@ static void begin_window(struct source *source)
     struct snapshot *t1 = windows_t1(windows);
     int64_t last_id = windows_last_read_id(windows);
     int64_t after_id = last_id > t1->bound ? last_id : t1->bound;
+    int64_t end_id = source->sequence_fell ? INT64_MAX : source->sequence;
     int late;
 
     buffer_clear(&source->late_xids);
     late = snapshot_ended_between(t1, windows_t2(windows), &source->late_xids);
-    begin_stream(&source->fresh, after_id, source->sequence, after_id >= source->sequence);
+    begin_stream(&source->fresh, after_id, end_id, after_id >= end_id);
     begin_stream(&source->late, last_id, INT64_MAX, late == 0);
     source->window_start = flow_pushed(source->options.flow);
     source->state = SOURCE_READING;
 }
 
+/* Ids that sessions took ahead are behind what the sequence has given out: unread rows would be
+ * below the bound, and those of a key not in its order. */
+static int check_cache(int64_t cache, struct error *error)
+{
+    if (cache == 1)
+        return 0;
+    return error_set(error, ERROR_STATE, RETRY_NEVER,
+                     "the sequence outbox.message_id_seq has CACHE %" PRId64
+                     ": ids would not rise, and messages would be lost. Run 'alter sequence "
+                     "outbox.message_id_seq cache 1', and let the services connect anew",
+                     cache);
+}
+
 static void on_primed(void *data, struct pg_result *result, const struct error *failure)
 {
     struct source *source = data;
+    struct error error = {0};
 
     if (!source_answered(source, failure))
         return;
-    source->sequence = pg_int(result, 0, POLL_LAST_ID);
-    check_bound(source);
+    if (check_cache(pg_int(result, 0, BEGIN_CACHE), &error) < 0) {
+        source->options.on_failure(source->options.data, &error);
+        return;
+    }
+    learn_sequence(source, pg_int(result, 0, BEGIN_LAST_ID), pg_int(result, 0, BEGIN_HIGHEST_ID));
     if (windows_t2(source->options.windows))
         begin_window(source);
     else
@@ -122,8 +149,7 @@ static void on_polled(void *data, struct pg_result *result, const struct error *
         source->options.on_failure(source->options.data, &error);
         return;
     }
-    source->sequence = pg_int(result, 0, POLL_LAST_ID);
-    check_bound(source);
+    learn_sequence(source, pg_int(result, 0, POLL_LAST_ID), 0);
     t1 = windows_t1(source->options.windows);
     t2->bound = source->own_xact && source->own_xact < t2->xmax && source->own_sequence > t1->bound
                     ? source->own_sequence
@@ -302,7 +328,23 @@ static bool ask(struct source *source)
 
 /* Into the flow -------------------------------------------------------------------------------- */
 
-static void push(struct source *source, struct stream *stream)
+static void refuse_twin(struct source *source, int64_t id)
+{
+    struct error error = {0};
+
+    source->state = SOURCE_OFF;
+    error_set(&error, ERROR_STATE, RETRY_NEVER,
+              "two rows of outbox.message have the id %" PRId64
+              ": its sequence was set back. Give the "
+              "later one a new id: update outbox.message set id = nextval('outbox.message_id_seq') "
+              "where id = %" PRId64 " and xid = ...",
+              id, id);
+    source->options.on_failure(source->options.data, &error);
+}
+
+/* False: the log has an id twice. Neither the order of its rows nor a position between them means
+ * anything then, and only a person can say what became of the one that was there first. */
+static bool push(struct source *source, struct stream *stream)
 {
     struct row row = {stream->chunk->rows, stream->next};
     struct broker_text key = row_text(row, ROW_KEY);
@@ -316,12 +358,18 @@ static void push(struct source *source, struct stream *stream)
         .holds = key.text && route.holds,
     };
 
+    if (item.id <= windows_last_read_id(source->options.windows)) {
+        chunk_release(item.chunk);
+        refuse_twin(source, item.id);
+        return false;
+    }
     flow_push(source->options.flow, &item);
     windows_row(source->options.windows, item.id);
     if (++stream->next == pg_result_rows(stream->chunk->rows)) {
         chunk_release(stream->chunk);
         stream->chunk = NULL;
     }
+    return true;
 }
 
 /* The stream whose next row is the window's next; NULL: a chunk is missing, or there is none. */
@@ -350,7 +398,8 @@ static bool take_rows(struct source *source)
     struct stream *stream;
 
     while (flow_room(source->options.flow) > 0 && (stream = next_stream(source))) {
-        push(source, stream);
+        if (!push(source, stream))
+            return false;
         took = true;
     }
     return took;
@@ -371,6 +420,8 @@ bool source_turn(struct source *source)
 
     if (source->state == SOURCE_READING) {
         did = take_rows(source);
+        if (source->state == SOURCE_OFF)
+            return false;
         if (is_done(&source->fresh) && is_done(&source->late)) {
             end_window(source);
             did = true;
@@ -405,6 +456,8 @@ int64_t source_sequence(const struct source *source)
 
 void source_own_transaction(struct source *source, int64_t sequence, uint64_t xact)
 {
+    if (sequence > source->sequence)
+        return; /* it fell while the transaction was under way */
     source->own_sequence = sequence;
     source->own_xact = xact;
 }
@@ -412,8 +465,9 @@ void source_own_transaction(struct source *source, int64_t sequence, uint64_t xa
 void source_start(struct source *source)
 {
     assert(source->state == SOURCE_OFF && flow_rows(source->options.flow) == 0);
-    source->finishing = false;
-    if (source_send(source, &sql_relay_poll, NULL, on_primed, source))
+    source->finishing = source->sequence_fell = false;
+    source->sequence = 0;
+    if (source_send(source, &sql_relay_begin, NULL, on_primed, source))
         source->state = SOURCE_PRIMING;
 }
 

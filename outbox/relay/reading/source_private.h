@@ -36,6 +36,7 @@ struct source {
     struct buffer late_xids; /* of the open window, as text */
     uint64_t window_start;   /* number of its first row */
     int64_t sequence;        /* last id given out at the last poll */
+    bool sequence_fell;      /* it was behind an id that it had given out */
     size_t in_memory;        /* bytes of chunks */
     struct pg_params params;
     /* The bound's candidate: see source.h. */

@@ -54,6 +54,11 @@ static struct pg_result *poll(void)
     return fake_row(fake_result("tIII"), "20:20:", (int64_t)100, (int64_t)100, (int64_t)ROWS);
 }
 
+static struct pg_result *begin(void)
+{
+    return fake_row(fake_result("III"), (int64_t)ROWS, (int64_t)ROWS, (int64_t)1);
+}
+
 /* All rows are of one transaction, 10. */
 static struct pg_result *read_fresh(void)
 {
@@ -173,6 +178,7 @@ static const struct {
     {"relay_parked_next", no_pairs},
     {"relay_intents", no_intents},
     {"relay_proof", yes},
+    {"relay_begin", begin},
     {"relay_poll", poll},
     {"relay_read_fresh", read_fresh},
     {"relay_read_late", no_pairs},
