@@ -585,10 +585,14 @@ begin
           using array(select pg_snapshot_xip(seen)), pg_snapshot_xmax(seen),
                 array(select pg_snapshot_xip(pos.t1)), pg_snapshot_xmax(pos.t1), settled, seen, rows_max, pos.bound,
                 pos.shares, pos.share;
-        -- Of transactions that began after t1, the first id above what is settled; of each older one that was open, its first.
+        -- Of transactions that began after t1, the first id above what is settled; of each older one that was open, its first. A transaction with an
+        -- xid from the xmax of t2 on may have begun before t2 (xmax is behind the last that had ended), and have ids below what is settled: the first one.
         execute 'select clock_timestamp() - min(created_at)
                    from ((select created_at from outbox.message
                            where id > $1 and xid >= $2 and ($6 = 1 or outbox.share_of(key, id, $6) = $7) order by id limit 1)
+                         union all
+                         (select created_at from outbox.message
+                           where xid >= $8 and ($6 = 1 or outbox.share_of(key, id, $6) = $7) order by xid, id limit 1)
                          union all
                          select first.created_at
                            from unnest($3) as late (xid)
@@ -598,7 +602,7 @@ begin
                                                order by m.xid, m.id limit 1) as first) as oldest'
            into oldest_age
           using greatest(pos.bound, pos.last_id), pg_snapshot_xmax(pos.t1),
-                array(select pg_snapshot_xip(pos.t1) union select pg_snapshot_xip(seen)), seen, settled, pos.shares, pos.share;
+                array(select pg_snapshot_xip(pos.t1) union select pg_snapshot_xip(seen)), seen, settled, pos.shares, pos.share, pg_snapshot_xmax(seen);
         oldest_age := coalesce(oldest_age, interval '0');
         return next;
     end loop;

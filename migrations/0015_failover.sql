@@ -15,6 +15,8 @@
 -- window of the relay, in the order of their ids. Rows of outbox.parked are whole copies and hold no transaction ids: they stay as they are.
 -- With several shares a row is judged by the position of its own. A change of their number that is under way is taken back: the snapshot that all are
 -- to come to is of the old server.
+-- Rows that were written here before the sequence was restored have ids of the dump's: such a one is younger than the last write of a position, and its
+-- id was settled by then or is an older row's. With them all younger rows, which were written here too, get new ids, in the order of their creation.
 --
 -- same_xids true: after pg_upgrade, or in a copy of the database on the same server; the rows and snapshots stay, the name changes.
 create function outbox.rebase(same_xids boolean default false, out outcome text, out settled_rows bigint, out unsettled_rows bigint)
@@ -29,6 +31,9 @@ declare
     settled_to  bigint;
     last_row    bigint;
     first_row   bigint;
+    cache       bigint;
+    here_since  timestamptz;
+    renumbered  record;
 begin
     if current_setting('transaction_isolation') <> 'read committed' or pg_current_xact_id_if_assigned() is not null then
         raise exception using
@@ -46,7 +51,17 @@ begin
         end if;
     end loop;
     -- Waits for every transaction that has written to the log here. Those that write later are in progress in the snapshot, or begin after it.
-    lock table outbox.message in share row exclusive mode;
+    begin
+        lock table outbox.message in share row exclusive mode;
+    exception
+        when lock_not_available then
+            raise exception using
+                errcode = 'lock_not_available',
+                message = 'lock timeout: a transaction that has written to the log is open'
+                          || coalesce((select format('; prepared here: %s', string_agg(quote_literal(x.gid), ', ' order by x.prepared))
+                                         from pg_prepared_xacts as x where x.database = current_database() having count(*) > 0), ''),
+                hint = 'pg_locks shows who holds a lock on outbox.message; pid is null for a prepared transaction.';
+    end;
     here := pg_current_snapshot();
     if pg_current_xact_id_if_assigned() is not null then
         raise exception 'outbox.rebase: its transaction has an id before its snapshot';
@@ -72,6 +87,13 @@ begin
         return;
     end if;
 
+    cache := (select seqcache from pg_sequence where seqrelid = 'outbox.message_id_seq'::regclass);
+    if cache <> 1 then
+        raise exception using
+            errcode = 'SG122',
+            message = format('the sequence outbox.message_id_seq has CACHE %s: ids that sessions took ahead do not rise', cache),
+            hint = 'alter sequence outbox.message_id_seq cache 1, and let the services connect anew.';
+    end if;
     sequence_at := (select case when is_called then last_value else last_value - 1 end from outbox.message_id_seq);
     settled_to := (select max(last_id_ever) from outbox.position);
     last_row := coalesce((select id from outbox.message order by id desc limit 1), 0);
@@ -80,7 +102,19 @@ begin
             errcode = 'SG122',
             message = format('the sequence outbox.message_id_seq is at %s, behind id %s in the log or the position: it was not restored with them',
                              sequence_at, greatest(settled_to, last_row)),
-            hint = 'Rows written here may have ids that were given out before. Restore the sequence together with its table, before anybody writes.';
+            hint = format('Run select setval(''outbox.message_id_seq'', %s) and try again: rows that were written here with ids of the dump get new ones.',
+                          greatest(settled_to, last_row));
+    end if;
+
+    here_since := (select min(created_at)
+                     from (select m.created_at, m.id, lag(m.id) over (order by m.id, m.created_at) as id_before from outbox.message as m) as row_of_log
+                    where created_at > (select max(updated_at) from outbox.position) and (id = id_before or id <= settled_to));
+    if here_since is not null then
+        for renumbered in
+            select tableoid, ctid from outbox.message where created_at >= here_since order by created_at, id
+        loop
+            update outbox.message set id = nextval('outbox.message_id_seq') where tableoid = renumbered.tableoid and ctid = renumbered.ctid;
+        end loop;
     end if;
 
     update outbox.message as m

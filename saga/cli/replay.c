@@ -14,7 +14,7 @@
 
 #define PROGRESS_US (2 * US_PER_S)
 
-enum begin_column { BEGIN_FROM, BEGIN_TO, BEGIN_LAST_ID };
+enum begin_column { BEGIN_FROM, BEGIN_TO, BEGIN_LAST_ID, BEGIN_IS_FOREIGN };
 enum stride_column { STRIDE_LAST_ID, STRIDE_ROWS };
 
 struct replay {
@@ -136,6 +136,13 @@ static enum cli_exit replay_begin(struct replay *replay, struct error *error)
         return CLI_USAGE; /* no time */
     if (status != CLI_DONE)
         return status;
+    if (pg_bool(replay->begin, 0, BEGIN_IS_FOREIGN)) {
+        error_set(
+            error, ERROR_STATE, RETRY_NEVER,
+            "outbox replay: the relay's position is of another server or database and does not "
+            "say here what is published; run 'sagapost outbox rebase' first");
+        return CLI_REFUSED;
+    }
     replay->last_id = pg_int(replay->begin, 0, BEGIN_LAST_ID);
     replay->after_id = config_count(config, "after");
     return CLI_DONE;

@@ -98,7 +98,7 @@ def test_dump_and_restore_with_writers_before_the_rebase(sandbox, place, daemons
     if window_open:
         # As if the relay had been stopped in the middle of the window it would open next.
         place.sql(
-            "update outbox.position set t2 = pg_current_snapshot(), last_id = (select percentile_disc(0.5) within group (order by id)"
+            "update outbox.position set updated_at = clock_timestamp(), t2 = pg_current_snapshot(), last_id = (select percentile_disc(0.5) within group (order by id)"
             " from outbox.message where not pg_visible_in_snapshot(xid, t1))"
         )
         place.sql("update outbox.position set last_id_ever = greatest(last_id_ever, last_id)")
@@ -136,7 +136,7 @@ def test_dump_and_restore_with_writers_before_the_rebase(sandbox, place, daemons
 
 def test_rebase_is_refused_where_it_would_lose_messages(place, daemons):
     place.sql("select outbox.publish('order', '{}') from generate_series(1, 5)")
-    place.sql("update outbox.position set system_identifier = 1, last_id_ever = 5")
+    place.sql("update outbox.position set system_identifier = 1, last_id_ever = 5, updated_at = clock_timestamp()")
     owner = place.connect(autocommit=False)
     owner.cursor().execute("select pg_advisory_lock(1397161986, 0)")
     assert "a relay holds share 0" in place.sagapost("outbox", "rebase", expect=4)
@@ -148,9 +148,14 @@ def test_rebase_is_refused_where_it_would_lose_messages(place, daemons):
     assert "its transaction ids are not the same" in place.sagapost("outbox", "rebase", "--same-xids", expect=4)
     assert place.value("select system_identifier from outbox.position") == 1
     writer = place.connect(autocommit=False)
-    writer.cursor().execute("select outbox.publish('order', '{}')")
-    assert "lock timeout" in place.sagapost("outbox", "rebase", expect=1)
+    writer.cursor().execute("set local sagapost.wakeup = 'off'; select outbox.publish('order', '{}'); prepare transaction 'half'")
     writer.close()
+    assert "that has written to the log is open; prepared here: 'half'" in place.sagapost("outbox", "rebase", expect=1)
+    place.sql("rollback prepared 'half'")
+    place.sql("alter sequence outbox.message_id_seq cache 5")
+    assert "has CACHE 5" in place.sagapost("outbox", "rebase", expect=4)
+    place.sql("alter sequence outbox.message_id_seq cache 1")
+    assert "run 'sagapost outbox rebase' first" in place.sagapost("outbox", "replay", "--from=-infinity", "--dry-run", expect=4)
     with pytest.raises(Exception, match="READ COMMITTED"):
         place.sql("begin isolation level repeatable read; select outbox.rebase()")
     with pytest.raises(Exception, match="first statement of its transaction"):

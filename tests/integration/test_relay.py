@@ -484,6 +484,14 @@ def test_a_sequence_that_was_set_back(place, daemons):
     assert queue.numbers(1) == [10]
     daemon.wait_log("without a bound")
 
+    wait_settled(place, 2)
+    assert daemon.terminate() == 0
+    publish(place, "order", 11)
+    publish(place, "order", 12)
+    place.sql("select setval('outbox.message_id_seq', 1)")  # rows that are not read yet are above it
+    daemons("outbox-relay").wait_ready()
+    assert queue.numbers(2) == [11, 12]
+
 
 @pytest.mark.parametrize(
     "arguments, names",

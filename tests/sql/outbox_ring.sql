@@ -1,6 +1,6 @@
 -- The ring: outbox.configure, when a leaf may be truncated, and the backlog behind a position.
 \ir lib/session.sql
-select plan(70);
+select plan(71);
 \set VERBOSITY terse
 
 -- outbox.configure -------------------------------------------------------------------------------------------------------------
@@ -190,5 +190,16 @@ update outbox.position set t1 = t2, t2 = null;
 select ok((select rows = 1 and oldest_age < interval '10 min' from outbox.backlog), 'after the window, the late row');
 do $$ begin perform position_is_now(); end $$;
 select results_eq('select share, rows, oldest_age from outbox.backlog', $$ values (0, 0::bigint, interval '0') $$, 'nothing waits again');
+-- One that began before t2 and is not in it: the xmax of a snapshot is behind the last that had ended.
+call session_open('early');
+call session_do('early', 'begin');
+call session_do('early', 'select pg_current_xact_id()');
+call session_do('other', 'begin');
+call session_do('other', $$ select outbox.publish('t', '{}') $$);
+call session_do('early', $$ select outbox.publish('t', '{}') $$);
+call session_do('early', 'commit');
+update outbox.position set t2 = pg_current_snapshot(), last_id = (select max(id) from outbox.message);
+call session_do('other', 'commit');
+select ok((select rows = 1 and oldest_age > interval '0' from outbox.backlog), 'a row below what is settled, of a transaction from the xmax of t2 on, has its age');
 
 select * from finish();

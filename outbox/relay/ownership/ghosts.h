@@ -8,8 +8,9 @@
  * outbox.ghost, the log and a metric. A look whose answer is lost with its connection is made again
  * on the next one.
  *
- * A row that the ring has emptied since is no ghost: one is believed gone only when the log still
- * has an older row, or its id is above all that the promoted server's position has settled.
+ * A row that the ring has emptied since is no ghost: one is believed gone only when one leaf still
+ * has both an older and a newer row, or its id is above all that the promoted server's position has
+ * settled.
  *
  * Limits: GHOSTS_REMEMBERED ids, the last ones; in memory, so a relay that was restarted in between
  * knows of none. Rows that were confirmed from outbox.parked are not looked at. */

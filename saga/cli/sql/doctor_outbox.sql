@@ -23,8 +23,10 @@ select 'parked messages', case when count(*) filter (where state = 'parked') > 0
        'sagapost outbox parked list shows why; requeue or discard them'
   from outbox.parked
 union all
-select 'identity', case when p.system_identifier = c.system_identifier then 'ok' else 'fail' end,
-       format('the position of share %s is of %s server', p.share,
-              case when p.system_identifier = c.system_identifier then 'this' else 'another' end),
-       'after a restore from a dump: sagapost outbox rebase'
-  from outbox.position p, pg_control_system() c
+select 'identity', case when p.system_identifier = c.system_identifier and p.database_oid = d.oid then 'ok' else 'fail' end,
+       format('the position of share %s is of %s', p.share,
+              case when p.system_identifier <> c.system_identifier then 'another server'
+                   when p.database_oid <> d.oid then 'another database of this server' else 'this server' end),
+       'after a restore from a dump: sagapost outbox rebase; in a copy made by the server itself: sagapost outbox rebase --same-xids'
+  from outbox.position p, pg_control_system() c, pg_database d
+ where d.datname = current_database()
