@@ -171,7 +171,7 @@ void world_write(struct world *world)
         log_sequence(world, world->sequence += IDS_SKIPPED); /* of an INSERT that failed */
     else if (tx < 0)
         return;
-    else if (world->txs[tx].prepared)
+    else if (what >= 80 || world->txs[tx].prepared)
         end(world, tx, what < 96);
     else if (what < 70)
         insert(world, tx);
@@ -179,10 +179,8 @@ void world_write(struct world *world)
         world->txs[tx].savepoint = world->row_count;
     else if (what < 78)
         roll_back_to_savepoint(world, tx);
-    else if (what < 80)
-        prepare(world, tx);
     else
-        end(world, tx, what < 96);
+        prepare(world, tx);
 }
 
 void world_end_all(struct world *world, bool only_that_wrote)
