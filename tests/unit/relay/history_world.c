@@ -105,8 +105,38 @@ static void log_sequence(struct world *world, int64_t ahead)
     world->sequence_records[world->sequence_record_count++].value = ahead;
 }
 
+/* To where it began, as a restore without it does; and somebody sees it before ids are given out
+ * twice. Not beside a transaction with rows, and not while the relay, connected, has seen none
+ * given out: nobody could tell then. */
+static void set_sequence_back(struct world *world)
+{
+    if (world->sequence_seen == 0)
+        return;
+    for (int i = 0; i < world->tx_count; i++)
+        if (world->txs[i].state == TX_RUNNING && world->txs[i].wrote)
+            return;
+    if (!world->set_back_from)
+        world->set_back_from = world->sequence;
+    world->sequence = 0;
+}
+
+static void repair_sequence(struct world *world)
+{
+    if (world->set_back_from)
+        world->sequence = world->set_back_from;
+    world->set_back_from = 0;
+}
+
+/* Of INSERTs that failed. */
+static void skip_ids(struct world *world)
+{
+    repair_sequence(world);
+    log_sequence(world, world->sequence += IDS_SKIPPED);
+}
+
 static int64_t next_id(struct world *world)
 {
+    repair_sequence(world);
     if (world->sequence == world->sequence_ahead)
         log_sequence(world, world->sequence + SEQUENCE_AHEAD);
     return ++world->sequence;
@@ -168,7 +198,9 @@ void world_write(struct world *world)
     else if (what < 32)
         world_flush(world);
     else if (what < 33)
-        log_sequence(world, world->sequence += IDS_SKIPPED); /* of an INSERT that failed */
+        skip_ids(world);
+    else if (what < 34 && world->sets_back)
+        set_sequence_back(world);
     else if (tx < 0)
         return;
     else if (what >= 80 || world->txs[tx].prepared)
@@ -214,6 +246,7 @@ void world_crash(struct world *world)
     }
     world->next_xid = world->flushed_xid + 1;
     world->latest_completed = world->logged_xid = world->flushed_xid;
+    world->set_back_from = 0;
     world->sequence = world->sequence_ahead = 0;
     for (int i = 0; i < world->sequence_record_count; i++)
         if (world->sequence_records[i].lsn <= world->flushed)
@@ -352,6 +385,7 @@ void world_move(struct world *world)
         world->key_owner[key] = -1;
     world->next_xid = 4 + chance_below(&world->chance, 400);
     world->latest_completed = world->logged_xid = world->next_xid - 1;
+    repair_sequence(world);
     world->sequence_record_count = 0;
     log_sequence(world, world->sequence);
     world_flush(world);
@@ -364,6 +398,7 @@ void world_rebase(struct world *world)
     int64_t settled_to = 0, first_row = 0;
 
     world_end_all(world, true); /* its lock waits for those */
+    repair_sequence(world);     /* it refuses one that is behind */
     here = world_snapshot(world);
     own = world_take_xid(world);
     for (int share = 0; share < world->shares; share++)
@@ -402,6 +437,7 @@ void world_create(struct world *world, uint64_t seed)
     world->next_xid = 700 + chance_below(&world->chance, 300);
     world->latest_completed = world->logged_xid = world->flushed_xid = world->next_xid - 1;
     world->shares = 1;
+    world->sets_back = seed % 4 == 0;
     for (int key = 0; key <= WORLD_KEYS; key++)
         world->key_owner[key] = -1;
     set_snapshots(&world->positions[0], world_snapshot(world), NULL);

@@ -52,6 +52,9 @@ struct world {
     uint64_t logged_xid, flushed_xid; /* the highest in the log of commits, and on disk */
     int64_t lsn, flushed;
     int64_t sequence, sequence_ahead; /* last given out; the log of commits knows up to here */
+    int64_t set_back_from;            /* 0: it is where it has to be */
+    int64_t sequence_seen;            /* by the relay that is connected; -1: none is */
+    bool sets_back;                   /* somebody does so now and then */
     struct {
         int64_t lsn, value;
     } sequence_records[WORLD_RECORDS];

@@ -48,6 +48,7 @@ static struct pg_result *poll(void)
     snprintf(snapshot, sizeof(snapshot), "%s", world_snapshot(world));
     if (!over)
         world_write(world); /* its rows are made after its snapshot */
+    world->sequence_seen = world->sequence;
     return fake_row(fake_result("tIII"), snapshot, world->lsn, world->flushed, world->sequence);
 }
 
@@ -58,6 +59,7 @@ static struct pg_result *begin(void)
     for (int i = 0; i < world->row_count; i++)
         if (world_committed(world, &world->rows[i]) && world->rows[i].id > highest)
             highest = world->rows[i].id;
+    world->sequence_seen = world->sequence;
     return fake_row(fake_result("III"), world->sequence, highest, (int64_t)1);
 }
 
@@ -238,6 +240,7 @@ static void relay_start(int share, const char *barrier)
 
     fake_session_up(true);
     relay.share = share;
+    world->sequence_seen = -1;
     relay.in_flight_count = relay.windows_read = 0;
     relay.writing = false;
     assert_int_equal(keys_create(&relay.held, 1000, NULL), 0);
@@ -300,6 +303,7 @@ static void relay_dies(void)
         relay.writing = false;
     }
     fake_loses_connection();
+    world->sequence_seen = -1;
     source_stop(relay.source);
     position_writer_stop(relay.writer);
     flow_clear(relay.flow, chunk_release_row, NULL);
@@ -482,7 +486,7 @@ static void run_history(uint64_t seed)
     for (int i = 0; i < world->row_count; i++)
         assert_true(world->rows[i].confirmed || !world_committed(world, &world->rows[i]));
     assert_int_equal(parts.failures, 0);
-    assert_null(strstr(parts_logged(), "the sequence of message ids"));
+    assert_true(!strstr(parts_logged(), "the sequence of message ids") || world->sets_back);
     world_destroy(world);
     free(world);
 }
