@@ -13,7 +13,7 @@
 #
 # DIR/env holds lines of sh: SAGAPOST_POSTGRES and SAGAPOST_AMQP (what the programs take), PGHOST PGPORT PGUSER PGDATABASE (what
 # psql takes), AMQP_PORT. Servers keep their ports over a restart. As root they run as users postgres and rabbitmq.
-# SAGAPOST_SANDBOX_PORTS="LOW HIGH" names the ports to choose from, for sandboxes that start at the same time.
+# DIR/ports, where present before the first start, names the ports: lines PGPORT=N, AMQP_PORT=N, DIST_PORT=N, EPMD_PORT=N.
 # DIR/postgresql.conf.extra and DIR/rabbitmq.conf.extra, where present before the first start, are added to the configuration.
 set -eu
 
@@ -35,15 +35,23 @@ as_user() {
     fi
 }
 
-# $1 free ports of the loopback, below the range from which connections get theirs. RabbitMQ and Erlang want theirs known beforehand.
+# $1 free ports of the loopback: outside of the range from which connections get theirs where there is room, and held by nobody now. RabbitMQ
+# and Erlang want theirs known beforehand.
 free_ports() {
-    # shellcheck disable=SC2086  # two words
-    /usr/bin/python3 - "$1" ${SAGAPOST_SANDBOX_PORTS:-20000 32000} <<'EOF'
+    /usr/bin/python3 - "$1" <<'EOF'
 import random, socket, sys
 
-wanted, low, high = map(int, sys.argv[1:])
+wanted = int(sys.argv[1])
+try:
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        low, high = map(int, file.read().split())
+except OSError:
+    low, high = 32768, 60999
+ports = [port for port in range(10000, 65536) if not low <= port <= high]
+if len(ports) < 1000:
+    ports = range(10000, 65536)
 held = []
-for port in random.sample(range(low, high), high - low):
+for port in random.sample(ports, len(ports)):
     s = socket.socket()
     try:
         s.bind(("127.0.0.1", port))
@@ -57,8 +65,29 @@ print(*(s.getsockname()[1] for s in held))
 EOF
 }
 
+# When the process $1 began: with that its number is its own, also after it has ended and the number was given to another. Nothing of one that has
+# ended, whether its parent has asked for its status or not.
+began() {
+    sed -n 's/.*) //; /^[ZX]/!p' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20
+}
+
+# Notes in the file $2 that the process $1 runs.
+note() {
+    printf '%s\n%s\n' "$1" "$(began "$1")" >"$2"
+}
+
+# Whether the process runs that note() has put into the file.
 alive() {
-    [ -s "$1" ] && kill -0 "$(head -n 1 "$1")" 2>/dev/null
+    [ -s "$1" ] || return 1
+    { read -r noted && read -r noted_began; } <"$1" || return 1
+    [ -n "$noted_began" ] && [ "$(began "$noted")" = "$noted_began" ]
+}
+
+# A PostgreSQL stands in its data. (Where root may not do all, as in a container, it may not see where; PostgreSQL's user may.)
+postgres_alive() {
+    [ -s "$dir/postgres/data/postmaster.pid" ] || return 1
+    stands=$(as_user postgres readlink "/proc/$(head -n 1 "$dir/postgres/data/postmaster.pid")/cwd") || return 1
+    [ "$stands" = "$(realpath "$dir/postgres/data")" ]
 }
 
 gone() {
@@ -100,12 +129,19 @@ postgres_start() {
             echo "shared_buffers = 256MB"
             echo "max_wal_size = 4GB"
             echo "log_line_prefix = '%m [%p] %a '"
+            echo "include_if_exists = 'starting.conf'"
             [ ! -f "$dir/postgresql.conf.extra" ] || cat "$dir/postgresql.conf.extra"
         } >"$dir/postgresql.conf.added"
         as_user postgres tee -a "$dir/postgres/data/postgresql.conf" <"$dir/postgresql.conf.added" >/dev/null
     fi
-    as_user postgres "$bin/pg_ctl" -D "$dir/postgres/data" -l "$dir/postgres/log" -w -t 180 start \
+    # After a crash of its own PostgreSQL would sync each file of each database before it goes on, for the case that the machine has crashed, too.
+    # With the databases of a hundred tests that is a minute or more.
+    starting=$dir/postgres/data/starting.conf
+    echo 'fsync = off' | as_user postgres tee "$starting" >/dev/null
+    as_user postgres "$bin/pg_ctl" -D "$dir/postgres/data" -l "$dir/postgres/log" -w -t 600 start \
         </dev/null >"$dir/pg_ctl.log" 2>&1 || fail "PostgreSQL did not start: see $dir/postgres/log"
+    as_user postgres tee "$starting" </dev/null >/dev/null
+    as_user postgres "$bin/pg_ctl" -D "$dir/postgres/data" reload >/dev/null
 }
 
 # A copy of the PostgreSQL in the folder $1, which follows it under the name $2.
@@ -122,8 +158,8 @@ postgres_copy() {
 }
 
 postgres_stop() { # $1: fast, or immediate
-    alive "$dir/postgres/data/postmaster.pid" || return 0
-    as_user postgres "$(newest_postgres)/pg_ctl" -D "$dir/postgres/data" -m "$1" -w -t 180 stop \
+    postgres_alive || return 0
+    as_user postgres "$(newest_postgres)/pg_ctl" -D "$dir/postgres/data" -m "$1" -w -t 600 stop \
         </dev/null >"$dir/pg_ctl.log" 2>&1 || fail "PostgreSQL did not stop: see $dir/postgres/log"
 }
 
@@ -167,7 +203,7 @@ rabbitmq_start() { # $1: of a further node of a cluster at its first start, the 
     fi
     if [ -z "${CLUSTER_NODE:-}" ] && gone "$dir/epmd.pid"; then # nodes of a cluster share the first one's
         setsid epmd -port "$EPMD_PORT" -address 127.0.0.1 </dev/null >/dev/null 2>&1 &
-        echo $! >"$dir/epmd.pid"
+        note $! "$dir/epmd.pid"
     fi
     cd "$home"
     rm -f "$home/console.log" # else what the former process said may be read before the new one writes
@@ -177,17 +213,17 @@ rabbitmq_start() { # $1: of a further node of a cluster at its first start, the 
     else
         setsid "$bin/rabbitmq-server" </dev/null >"$home/console.log" 2>&1 &
     fi
-    echo $! >"$dir/rabbitmq.pid"
-    wait_for 150 rabbitmq_started || fail "RabbitMQ did not start in 150 s: see $home/console.log"
+    note $! "$dir/rabbitmq.pid"
+    wait_for 600 rabbitmq_started || fail "RabbitMQ did not start in 600 s: see $home/console.log"
     alive "$dir/rabbitmq.pid" || fail "RabbitMQ ended while it started: see $home/console.log"
 }
 
 rabbitmq_stop() { # $1: TERM (good order) or KILL
     alive "$dir/rabbitmq.pid" || return 0
-    pid=$(cat "$dir/rabbitmq.pid")
+    pid=$(head -n 1 "$dir/rabbitmq.pid")
     kill "-$1" "$pid" 2>/dev/null || true
     # In good order it takes a second for each virtual host, and there may be many; killed, it may forget a queue it has just declared.
-    if ! wait_for 150 gone "$dir/rabbitmq.pid"; then
+    if ! wait_for 600 gone "$dir/rabbitmq.pid"; then
         kill -KILL "$pid" 2>/dev/null || true
         wait_for 10 gone "$dir/rabbitmq.pid" || fail "RabbitMQ (process $pid) does not end"
     fi
@@ -199,6 +235,7 @@ choose_ports() {
     mkdir -p "$dir"
     # The servers' own users have to pass through to their folders.
     [ "$(id -u)" != 0 ] || chmod 755 "$dir"
+    chosen=yes
     # shellcheck disable=SC2046  # four words on purpose
     set -- $(free_ports 4)
     [ $# = 4 ] || fail "no free ports on the loopback"
@@ -234,6 +271,63 @@ write_env() {
     } >"$dir/env"
 }
 
+# The servers that the verb $1 starts; of the others of its arguments, $2 and $3, what it wants to know.
+start_servers() {
+    case $1 in
+    start)
+        # RabbitMQ takes seconds to start, so PostgreSQL starts beside it.
+        (rabbitmq_start) &
+        rabbitmq_job=$!
+        (postgres_start) &
+        postgres_job=$! failed=''
+        wait $rabbitmq_job || failed=yes
+        wait $postgres_job || failed=yes
+        [ -z "$failed" ] || exit 1
+        ;;
+    start-postgres) postgres_start ;;
+    start-standby)
+        postgres_copy "$2" "$3"
+        postgres_start
+        ;;
+    start-node) rabbitmq_start "$2" ;;
+    esac
+}
+
+stop_servers() {
+    rabbitmq_stop "$1"
+    postgres_stop "$2"
+    if alive "$dir/epmd.pid"; then
+        kill "$(head -n 1 "$dir/epmd.pid")" 2>/dev/null || true
+    fi
+    rm -f "$dir/epmd.pid"
+}
+
+# Whether a server found that its port was another's.
+port_was_taken() {
+    [ -f "$dir/epmd.pid" ] && gone "$dir/epmd.pid" || # it says nothing
+        grep -qs 'Address already in use' "$dir/postgres/log" ||
+        grep -qsi 'eaddrinuse\|address in use\|port .* in use' "$dir/rabbitmq/console.log"
+}
+
+# A port that was free when it was chosen may be taken by the time its server comes to it: then all is done again with others.
+start_anew() {
+    tries=5
+    while :; do
+        chosen=
+        choose_ports
+        [ "$1" != start-node ] || [ -z "$2" ] || join_ports "$2"
+        read_ports
+        write_env
+        (start_servers "$@") & # and not as a condition: there -e would not hold
+        if wait $!; then return; fi
+        tries=$((tries - 1))
+        [ "$chosen" = yes ] && [ "$tries" -gt 0 ] && port_was_taken || exit 1
+        echo "$program: once more, on other ports" >&2
+        stop_servers KILL immediate
+        rm -rf "$dir/postgres" "$dir/rabbitmq" "$dir/ports" "$dir/env"
+    done
+}
+
 usage() {
     sed -n '2,/^set -eu/{/^set -eu/d;s/^# \{0,1\}//;p}' "$0" >&2
     exit 2
@@ -253,45 +347,21 @@ verb=${1:-}
 case $verb in
 start | start-postgres)
     use_folder "${2:-}"
-    choose_ports
-    read_ports
-    write_env
-    # RabbitMQ takes seconds to start, so PostgreSQL starts beside it.
-    if [ "$verb" = start ]; then
-        (rabbitmq_start) &
-        rabbitmq_job=$!
-        postgres_start
-        wait $rabbitmq_job || exit 1
-    else
-        postgres_start
-    fi
+    start_anew "$verb"
     ;;
 start-standby)
     [ $# = 4 ] || usage
     use_folder "$2"
-    choose_ports
-    read_ports
-    write_env
-    postgres_copy "$3" "$4"
-    postgres_start
+    start_anew "$verb" "$3" "$4"
     ;;
 start-node)
     use_folder "${2:-}"
-    choose_ports
-    [ -z "${3:-}" ] || join_ports "$3"
-    read_ports
-    write_env
-    rabbitmq_start "${3:-}"
+    start_anew "$verb" "${3:-}"
     ;;
 stop)
     use_folder "${2:-}"
     read_ports
-    rabbitmq_stop TERM
-    postgres_stop fast
-    if alive "$dir/epmd.pid"; then
-        kill "$(cat "$dir/epmd.pid")" 2>/dev/null || true
-    fi
-    rm -f "$dir/epmd.pid"
+    stop_servers TERM fast
     ;;
 postgres | rabbitmq)
     use_folder "${3:-}"

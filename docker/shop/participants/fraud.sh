@@ -29,6 +29,7 @@ elif [ $? = 3 ]; then
     # Nobody can read it. amqp-consume cannot reject, so it is put where rejected ones go.
     amqp-publish -u "$AMQP_URI" -e saga.dead -r fraud.check -p <"$COMMAND"
 else
-    kill "$PPID" # the database is away: amqp-consume ends, and what it holds is delivered again
+    # The database is away: amqp-consume ends, and what it holds is delivered again. Where it has ended before us its number may be another's.
+    if grep -q "^PPid:[[:space:]]*$PPID\$" "/proc/$$/status"; then kill "$PPID"; fi
     exit 1
 fi
