@@ -170,16 +170,19 @@ def test_long_and_prepared_transactions_hold_up_only_themselves(place, daemons, 
             " insert into ledger.sent (message_id, key, number) select id, %s, 1 from p returning message_id::text",
             (key, key, key),
         )
-    cursor.execute("prepare transaction 'waits'")
-    load.wait_written(500)
-    arrived = len(consumer.seen)
-    wait_until(lambda: len(consumer.seen) > arrived + 100, 60, "the others go on")
-    age = f"select min(xact_start) < clock_timestamp() - interval '{seconds} seconds' from pg_stat_activity where pid = {long.get_backend_pid()}"
-    wait_until(lambda: place.value(age), seconds + 30, "the transaction is so old", every_s=0.2)
-    assert not any(b'"long"' in body or b'"prepared"' in body for _, body in list(consumer.arrived))
-    long.commit()
-    prepared.commit()
-    place.sql("commit prepared 'waits'")
+    gid = f"waits in {place.name}"
+    cursor.execute("prepare transaction %s", (gid,))
+    try:
+        load.wait_written(500)
+        arrived = len(consumer.seen)
+        wait_until(lambda: len(consumer.seen) > arrived + 100, 60, "the others go on")
+        age = f"select min(xact_start) < clock_timestamp() - interval '{seconds} seconds' from pg_stat_activity where pid = {long.get_backend_pid()}"
+        wait_until(lambda: place.value(age), seconds + 30, "the transaction is so old", every_s=0.2)
+        assert not any(b'"long"' in body or b'"prepared"' in body for _, body in list(consumer.arrived))
+        long.commit()
+        prepared.commit()
+    finally:
+        place.sql("commit prepared %s", (gid,))  # else all tests after it would have it in their snapshots
     load.stop()
     figures = ledger.check(place, consumer, repeated_most=0)
     assert figures["lost"] == 0

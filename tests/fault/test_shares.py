@@ -32,7 +32,7 @@ def shares(place):
     return json.loads(place.sagapost("outbox", "shares", "--json"))
 
 
-def change(place, number, wait="60s"):
+def change(place, number, wait="3min"):
     place.sagapost("outbox", "shares", number, "--wait", wait)
     assert [row["share"] for row in shares(place)] == list(range(number))
 

@@ -11,7 +11,7 @@ import time
 import pika
 import psycopg2
 
-from .sandbox import amqp_parameters
+from .sandbox import amqp_parameters, lost
 from .wait import patient, wait_until
 
 QUEUE = "ledger"
@@ -77,7 +77,10 @@ class Writers:
                 if connection is None:
                     connection = psycopg2.connect(self.place.conninfo, connect_timeout=5)
                 self._transaction(connection, chance)
-            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            except psycopg2.Error as failure:
+                if not lost(connection, failure):
+                    self.failure = failure
+                    return
                 if connection is not None:
                     connection.close()
                 connection = None
@@ -125,6 +128,7 @@ class Consumer:
         self.arrived = []  # (message id, body), first deliveries only
         self.seen = set()
         self.repeated = []  # message ids: sent twice by the relay; not what the broker gave us again
+        self.troubles = []  # what ended its connections
         self.stopping = threading.Event()
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -153,7 +157,8 @@ class Consumer:
                     if self.stopping.is_set():
                         break
                 connection.close()
-            except (pika.exceptions.AMQPError, OSError):
+            except Exception as failure:  # pylint: disable=broad-except  # pika, where a connection breaks, raises whatever it stumbles over
+                self.troubles.append(repr(failure))
                 self.stopping.wait(0.1)
 
     def _note(self, method, properties, body):
@@ -171,9 +176,11 @@ def _body_key_number(body):
 
 def settled(place, consumer):
     """Whether every committed message has arrived or is parked."""
-    return place.value(
-        "select count(*) from ledger.sent s where not exists (select from outbox.parked p where p.message_id = s.message_id)"
-    ) <= len(consumer.seen)
+    unparked = "from ledger.sent s where not exists (select from outbox.parked p where p.message_id = s.message_id)"
+    if place.value(f"select count(*) {unparked}") > len(consumer.seen):
+        return False
+    # Among those that have arrived may be some that are parked all the same, as not confirmed.
+    return all(row[0] in consumer.seen for row in place.sql(f"select message_id::text {unparked}"))
 
 
 def check(place, consumer, repeated_most=None, limit_s=60):
@@ -203,7 +210,7 @@ def check(place, consumer, repeated_most=None, limit_s=60):
         "disorder": len(disorder),
         "repeated": len(consumer.repeated),
     }
-    print(f"ledger: {figures}")
+    print(f"ledger: {figures}; the consumer was interrupted {len(consumer.troubles)} times: {consumer.troubles[-3:]}")
     assert not lost, f"lost {len(lost)}: {lost[:5]}; {figures}"
     assert not ghosts, f"ghosts {len(ghosts)}: {ghosts[:5]}; {figures}"
     assert not disorder, f"out of order {len(disorder)}: {disorder[:5]}; {figures}"

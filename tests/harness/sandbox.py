@@ -43,6 +43,11 @@ def sagapost_migrate(conninfo):
     )
 
 
+def lost(connection, failure):
+    """Whether an error of psycopg2 is one of its connection's end, or of a server that is not there yet. It does not always say so by its class."""
+    return isinstance(failure, (psycopg2.OperationalError, psycopg2.InterfaceError)) or (connection is not None and connection.closed != 0)
+
+
 def listens(port):
     try:
         socket.create_connection(("127.0.0.1", port), patient(10)).close()
@@ -308,7 +313,10 @@ class Place:
         return self.sql(text, parameters)[0][0]
 
     def channel(self):
-        connection = pika.BlockingConnection(amqp_parameters(self.amqp_uri))
+        parameters = amqp_parameters(self.amqp_uri)
+        for each in parameters:
+            each.heartbeat = 0  # nobody answers one while the test is busy with something else
+        connection = pika.BlockingConnection(parameters)
         self.closers.append(connection)
         return connection.channel()
 

@@ -4,7 +4,7 @@ import threading
 
 import psycopg2
 
-from .sandbox import ROOT
+from .sandbox import ROOT, lost
 from .wait import patient, wait_until
 
 FILES = ("orders", "stock", "payments", "order-saga")
@@ -40,7 +40,7 @@ class Shop:
         def client(numbers):
             connection = None
             for number in numbers:
-                for _ in range(600):
+                for _ in range(patient(600)):
                     try:
                         if connection is None:
                             connection = psycopg2.connect(self.place.conninfo, connect_timeout=5)
@@ -50,7 +50,10 @@ class Shop:
                                 self.order(number, cursor)
                         connection.commit()
                         break
-                    except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                    except psycopg2.Error as failure:
+                        if not lost(connection, failure):
+                            failures.append(f"{number}: {failure}")
+                            break
                         if connection is not None:
                             connection.close()
                         connection = None
@@ -67,12 +70,13 @@ class Shop:
             thread.start()
         for thread in threads:
             thread.join(patient(120))
+        assert not any(thread.is_alive() for thread in threads), "the clients do not end"
         assert not failures, f"orders not placed: {failures[:5]}"
 
     def place_many(self, count):
         """The same in one transaction; a COMMIT whose answer is lost is asked for."""
         first, last = self.placed + 1, self.placed + count
-        for _ in range(600):
+        for _ in range(patient(600)):
             try:
                 if not self.place.value("select exists (select from shop.orders where id = %s)", (f"ORD-{first}",)):
                     self.place.sql(

@@ -1,5 +1,6 @@
 """A program that draws a live screen, on a terminal of its own: what it draws is read as frames."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -27,14 +28,14 @@ class Terminal:
             env=place.environment(), stdin=self.slave, stdout=self.slave, stderr=subprocess.PIPE, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
-        self.seen = ""
+        self.seen, self.decoder = "", codecs.getincrementaldecoder("utf-8")()  # a read may end in the middle of a character
 
     def resize(self, columns, rows):
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def read(self):
         while select.select([self.master], [], [], 0)[0]:
-            self.seen += os.read(self.master, 65536).decode()
+            self.seen += self.decoder.decode(os.read(self.master, 65536))
 
     def frames(self):
         """Every screen that was drawn to its end, as lines."""

@@ -19,21 +19,34 @@ def programs(told, daemons):
     return daemons("saga-worker").wait_ready()
 
 
+def start_missing(told):
+    for name in ("outbox-relay", "saga-worker"):
+        if name not in told.programs or not told.programs[name].alive():
+            told.programs[name] = Daemon(told.place, name).wait_ready()
+    told.worker = told.programs["saga-worker"]
+
+
 @pytest.fixture(scope="module")
 def shared(sandbox):
     """`told` with both programs for all tests of a file, which name their definitions and steps apart. `shared.worker` is the worker."""
     place = Place(sandbox)
     told = Told(place)
-    with Daemon(place, "outbox-relay") as relay, Daemon(place, "saga-worker") as worker:
-        relay.wait_ready()
-        told.worker = worker.wait_ready()
-        yield told
+    told.programs = {}
+    start_missing(told)
+    yield told
+    for daemon in told.programs.values():
+        with daemon:
+            pass
     place.close()
 
 
 @pytest.fixture(autouse=True)
 def shared_log(request):
-    """A failing test shows the end of the log of the worker that it shares."""
+    """A failing test shows the end of the log of the worker that it shares. A program that has ended fails one test, and not all after it."""
     yield
     if "shared" in request.fixturenames:
-        print(request.getfixturevalue("shared").worker.log()[-3000:])
+        told = request.getfixturevalue("shared")
+        print(told.worker.log()[-3000:])
+        ended = [f"{daemon.program} ended with {daemon.process.returncode}:\n{daemon.log()[-3000:]}" for daemon in told.programs.values() if not daemon.alive()]
+        start_missing(told)
+        assert not ended, "\n".join(ended)

@@ -207,7 +207,7 @@ def test_the_worker_with_the_shop(place, daemons):
     # One that gets stuck past its pivot, and a cancel that is refused for that reason.
     stuck = place.value("select saga.start('odd', '{}')")
     wait_until(lambda: place.value("select state from saga.instances where id = %s", (stuck,)) == "STUCK", 60, "stuck")
-    place.sagapost("saga", "cancel", stuck, "--wait", "30s", expect=4)
+    place.sagapost("saga", "cancel", stuck, "--wait", "3min", expect=4)
     wait_equal(lambda: worker_figures(place, worker))
     states = shop.states()
     assert states["SUCCEEDED"] and states["COMPENSATED"] and states["STUCK"] == 1  # the shop's own mix has both

@@ -183,7 +183,7 @@ def test_many_at_once(told, programs):
 def test_more_than_a_page(told, programs):
     told.define("page", [("approval", "read_only", "", {"via": "'signal'", "action": "null", "timeout": "null", "retry": "null"}), ("p", "pivot", "approval")])
     told.place.sql("select saga.start('page', '{}') from generate_series(1, 1003)")
-    said = json.loads(told.place.sagapost("saga", "abandon", "--definition", "page", "--json", "--wait", "50s"))
+    said = json.loads(told.place.sagapost("saga", "abandon", "--definition", "page", "--json", "--wait", "3min"))
     assert said["applied"] == 1003 and len({row["saga"] for row in said["sagas"]}) == 1003
     assert told.place.sql("select state, count(*) from saga.instances group by 1") == [("CLOSED", 1003)]
 
@@ -221,8 +221,8 @@ def test_show_is_not_driven_by_what_others_wrote(told):
 
 def test_show_what_moves(told, programs):
     """What is in flight, what happens next and when."""
-    policy = "saga.retry_policy(max => 7, base => '30s', cap => '60s', jitter => false)"
-    told.define("moves", [("a", "compensable", "", {"retry": policy}), ("p", "pivot", "a")], timeout="'1 hour'")
+    policy = "saga.retry_policy(max => 7, base => '1 hour', cap => '1 hour', jitter => false)"
+    told.define("moves", [("a", "compensable", "", {"retry": policy}), ("p", "pivot", "a")], timeout="'1 day'")
     told.behave("a", "action", "40001")
     saga = told.start("moves")
     wait_until(lambda: told.steps(saga)["a"] == "RETRY_WAIT", 30, lambda: told.show(saga))

@@ -133,21 +133,28 @@ def test_lines_and_json_in_a_pipe(place, daemons):
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.0 500 No\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\nsagapost_outbox_in_flight x\n"])
 def test_a_relay_that_answers_nonsense(place, answer):
     listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
+    port, served = listener.getsockname()[1], []
 
     def serve():
-        try:
-            while True:
+        while True:
+            try:
                 connection, _ = listener.accept()
+            except OSError:
+                return
+            try:
                 connection.recv(1000)
                 connection.sendall(answer)
-                connection.close()
-        except OSError:
-            pass
+            except OSError:
+                pass  # it did not wait so long: it asks again
+            connection.close()
+            served.append(connection)
+
+    def wanted(line):
+        return served and '"relay": {' in line and (b"200 OK" not in answer or '"answered": true' in line)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    seen = json.loads(lines(place, "--json", "--relay", f":{port}", wanted=lambda line: '"relay": {' in line))
+    seen = json.loads(lines(place, "--json", "--relay", f":{port}", wanted=wanted))
     listener.close()
     assert seen["relay"]["answered"] == (b"200 OK" in answer) and seen["relay"]["in_flight"] is None
 

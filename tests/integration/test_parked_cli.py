@@ -21,13 +21,13 @@ def test_discard_requeue_and_refusals(place, daemons):
     first, second, _ = park(place, 3, "a")
     other, *_ = park(place, 1, "b")
     assert {row["message_id"] for row in json.loads(place.sagapost("outbox", "parked", "list", "--json", "--state", "parked"))} == {first, other}
-    assert "behind" in place.sagapost("outbox", "parked", "requeue", second, "--wait", "30s", expect=4)
-    place.sagapost("outbox", "parked", "discard", second, "--wait", "30s", "--reason", "a test")
+    assert "behind" in place.sagapost("outbox", "parked", "requeue", second, "--wait", "3min", expect=4)
+    place.sagapost("outbox", "parked", "discard", second, "--wait", "3min", "--reason", "a test")
     assert place.value("select answer from outbox.intent order by id desc limit 1") == "discarded"
     assert second in place.sagapost("outbox", "parked", "show", second, expect=3)
 
     place.channel().queue_declare("nowhere")
-    assert "done" in place.sagapost("outbox", "parked", "requeue", first, other, "--wait", "30s", "--reason", "the queue is there")
+    assert "done" in place.sagapost("outbox", "parked", "requeue", first, other, "--wait", "3min", "--reason", "the queue is there")
     wait_until(lambda: place.value("select count(*) from outbox.parked") == 0, 30, "all were published")
     assert place.channel().queue_declare("nowhere", passive=True).method.message_count == 3
     assert "no message" in place.sagapost("outbox", "parked", "discard", str(uuid.uuid4()), expect=3)

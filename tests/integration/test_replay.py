@@ -126,7 +126,7 @@ def test_bad_usage(place):
 
 
 def test_the_ring_keeps_as_long_as_set_and_an_idle_relay_writes_nothing_for_it(place, daemons):
-    place.sql("select outbox.configure(ring_slots => 30, ring_period => '1 second', keep => '20 seconds')")
+    place.sql("select outbox.configure(ring_slots => 60, ring_period => '1 second', keep => '50 seconds')")
     queue = Queue(place, "order")
     daemons("outbox-relay", "--truncate-interval", "100ms").wait_ready()
     publish(place, "order", 1)

@@ -52,7 +52,7 @@ def test_a_skipped_step_is_not_undone(told, programs):
 
 def test_a_skipped_pivot_has_passed(told, programs):
     """From there on it can only be completed."""
-    told.define("pivot", [("a", "compensable", ""), ("p", "pivot", "a", {"skip_if": EXPRESS}), ("last", "retriable", "p", {"retry": "saga.retry_policy(max => 100, base => '30s', cap => '60s')"})])
+    told.define("pivot", [("a", "compensable", ""), ("p", "pivot", "a", {"skip_if": EXPRESS}), ("last", "retriable", "p", {"retry": "saga.retry_policy(max => 100, base => '1 hour', cap => '1 hour')"})])
     told.behave("last", "action", "40001", times=1)
     saga = told.start("pivot", '{"express": true}')
     wait_step(told, saga, "last", "RETRY_WAIT")
@@ -101,7 +101,7 @@ def test_waits_with_conditions(told, programs):
 
 def test_repeated_and_late_messages_about_a_skipped_step(told, programs):
     """An answer to what was never sent is a lie, and is not believed; a command sent twice changes nothing."""
-    told.define("lies", [("a", "compensable", "", {"run_if": EXPRESS}), ("p", "pivot", "a", {"retry": "saga.retry_policy(max => 100, base => '60s', cap => '60s')"})])
+    told.define("lies", [("a", "compensable", "", {"run_if": EXPRESS}), ("p", "pivot", "a", {"retry": "saga.retry_policy(max => 100, base => '1 hour', cap => '1 hour')"})])
     told.behave("p", "action", "40001")
     saga = told.start("lies")
     wait_step(told, saga, "p", "RETRY_WAIT")

@@ -111,7 +111,7 @@ def test_reply_that_names_no_step(told, programs):
 
 def test_reply_that_claims_the_impossible(told, programs):
     """A step that was never sent is said to be done: stuck until a person has looked, not believed."""
-    told.define("liar", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 100, base => '60s', cap => '60s')"}), ("p", "pivot", "a")])
+    told.define("liar", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 100, base => '1 hour', cap => '1 hour')"}), ("p", "pivot", "a")])
     told.behave("a", "action", "40001")
     saga = told.start("liar")
     lie = {"saga": {"id": saga, "step": "p", "operation": "action", "round": 1}, "outcome": "ok", "output": {}}

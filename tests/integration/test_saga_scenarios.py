@@ -10,7 +10,7 @@ import psycopg2
 from harness.participant import Participant
 from harness.wait import patient, wait_until
 
-LATER = "saga.retry_policy(max => 100, base => '30s', cap => '60s')"
+LATER = "saga.retry_policy(max => 100, base => '1 hour', cap => '1 hour')"
 
 
 def wait_steps(told, saga, **wanted):
@@ -67,8 +67,10 @@ def test_what_never_started_is_neither_done_nor_undone(shared):
 def test_a_timeout_undoes_a_step_that_was_still_in_progress(shared):
     """The participant begins with it after the saga has given up: it is done, found out, and undone."""
     late = Late(shared, "slow")
-    shared.define("overdue", [("t1", "compensable", ""), ("t2", "compensable", "t1", late.step), ("t3", "pivot", "t2")], timeout="'1s'")
+    shared.define("overdue", [("t1", "compensable", ""), ("t2", "compensable", "t1", late.step), ("t3", "pivot", "t2")], timeout="'1 hour'")
     saga = shared.start("overdue")
+    wait_steps(shared, saga, t1="SUCCEEDED", t2="SENT")
+    shared.place.sql("update saga.instance set deadline_at = clock_timestamp(), wake_at = clock_timestamp() where id = %s", (saga,))  # an hour later
     wait_until(lambda: shared.state(saga) == "ABORTING", 60, lambda: shared.show(saga))
     assert shared.steps(saga)["t1"] == "SUCCEEDED", "nothing is undone while something may still be done"
     with late:

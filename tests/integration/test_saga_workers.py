@@ -139,11 +139,11 @@ def test_a_saga_that_cannot_be_written_for_a_while(told, daemons, state):
 
 def test_a_saga_whose_row_was_damaged(told, programs):
     """Its replies are set apart with the reason, it is named in the log, and nothing else is disturbed."""
-    told.define("damaged", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 100, base => '3s', factor => 1, cap => '3s')"}), ("p", "pivot", "a")])
+    told.define("damaged", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 100, base => '1 hour', cap => '1 hour')"}), ("p", "pivot", "a")])
     told.behave("a", "action", "55P03", times=1)
     saga = told.start("damaged")
     wait_until(lambda: told.steps(saga)["a"] == "RETRY_WAIT", 30, lambda: told.show(saga))
-    told.place.sql("update saga.instance set steps = '[{\"s\": \"DANCING\"}]'")
+    told.place.sql("update saga.instance set steps = '[{\"s\": \"DANCING\"}]', wake_at = clock_timestamp()")
     programs.wait_log("a saga cannot be driven")
     programs.wait_log(saga)
     assert told.end(told.start("damaged")) == "SUCCEEDED"
@@ -170,13 +170,14 @@ def test_worker_with_no_more_rights_than_its_role(told, daemons):
 def test_a_saga_that_lost_its_timer_is_woken(told, daemons):
     """What no crash of ours leaves behind, but a hand may: a saga without a timer is found and goes on."""
     daemons("outbox-relay").wait_ready()
-    told.define("lost", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 10, base => '4s', factor => 1, cap => '4s')"}), ("p", "pivot", "a")])
+    told.define("lost", [("a", "compensable", "", {"retry": "saga.retry_policy(max => 10, base => '1 hour', cap => '1 hour')"}), ("p", "pivot", "a")])
     told.behave("a", "action", "40001", times=1)
     worker = daemons("saga-worker").wait_ready()
     saga = told.start("lost")
     wait_until(lambda: told.steps(saga)["a"] == "RETRY_WAIT", 30, lambda: told.show(saga))
     worker.kill()
-    told.place.sql("update saga.instance set wake_at = null")
+    # Its retry is due, as if the hour were over.
+    told.place.sql("update saga.instance set wake_at = null, steps = jsonb_set(steps, '{0,d}', to_jsonb((extract(epoch from clock_timestamp()) * 1000000)::bigint))")
     worker = daemons("saga-worker", "--stall-check-interval", "1s").wait_ready()
     assert told.end(saga) == "SUCCEEDED"
     assert worker.metric("sagapost_saga_stalled_total") == 1
