@@ -131,14 +131,14 @@ static void create(void)
 static void wait_for(unsigned long long taken, unsigned long long repeated,
                      unsigned long long refused)
 {
-    int64_t end = clock_monotonic_us(&clock_system) + 30 * (int64_t)US_PER_S;
+    int64_t end = clock_monotonic_us(&clock_system) + 120 * (int64_t)US_PER_S;
     struct sagapost_inbox_counts counts = sagapost_inbox_count(inbox);
     while (counts.taken != taken || counts.repeated != repeated || counts.refused != refused) {
         if (sagapost_inbox_turn(inbox, 20, &error) < 0)
             fail_msg("%s", error.message);
         counts = sagapost_inbox_count(inbox);
         if (clock_monotonic_us(&clock_system) > end)
-            fail_msg("taken %llu, repeated %llu, refused %llu after 30 s; %s", counts.taken,
+            fail_msg("taken %llu, repeated %llu, refused %llu after 120 s; %s", counts.taken,
                      counts.repeated, counts.refused, seen.why.message);
     }
 }

@@ -23,7 +23,7 @@ static struct pg_client *open_client(const char *conninfo)
 {
     struct pg_client *client = NULL;
     struct error error;
-    if (pg_client_connect(&client, conninfo, "test", 5 * US_PER_S, &error) < 0)
+    if (pg_client_connect(&client, conninfo, "test", 60 * (int64_t)US_PER_S, &error) < 0)
         fail_msg("%s", error.message);
     return client;
 }

@@ -195,7 +195,7 @@ void aside(const char *sql)
 {
     struct pg_client *client = NULL;
     struct error error;
-    if (pg_client_connect(&client, test_conninfo(), "aside", 5 * US_PER_S, &error) < 0 ||
+    if (pg_client_connect(&client, test_conninfo(), "aside", 60 * (int64_t)US_PER_S, &error) < 0 ||
         pg_client_script(client, sql, &error) < 0)
         fail_msg("%s", error.message);
     pg_client_close(client);

@@ -20,8 +20,8 @@ static struct error error;
 static int setup(void **state)
 {
     (void)state;
-    if (pg_client_connect(&client, getenv("SAGAPOST_TEST_POSTGRES"), "sagapost test", 5 * US_PER_S,
-                          &error) < 0)
+    if (pg_client_connect(&client, getenv("SAGAPOST_TEST_POSTGRES"), "sagapost test",
+                          60 * (int64_t)US_PER_S, &error) < 0)
         fail_msg("%s", error.message);
     return 0;
 }
@@ -109,8 +109,9 @@ static void notifications_are_waited_for(void **state)
     assert_true(came);
     /* One that comes while waiting. */
     struct pg_client *other = NULL;
-    assert_int_equal(
-        pg_client_connect(&other, getenv("SAGAPOST_TEST_POSTGRES"), NULL, 5 * US_PER_S, &error), 0);
+    assert_int_equal(pg_client_connect(&other, getenv("SAGAPOST_TEST_POSTGRES"), NULL,
+                                       60 * (int64_t)US_PER_S, &error),
+                     0);
     assert_int_equal(pg_client_query(other, "notify sagapost_test", NULL, NULL, &error), 0);
     pg_client_close(other);
     assert_int_equal(pg_client_wait_notify(client, 10 * US_PER_S, &came, &error), 0);

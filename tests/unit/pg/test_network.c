@@ -15,7 +15,7 @@ static struct pg_client *open_client(const char *conninfo)
 {
     struct pg_client *client = NULL;
     struct error error;
-    if (pg_client_connect(&client, conninfo, "aside", 5 * US_PER_S, &error) < 0)
+    if (pg_client_connect(&client, conninfo, "aside", 60 * (int64_t)US_PER_S, &error) < 0)
         fail_msg("%s", error.message);
     return client;
 }

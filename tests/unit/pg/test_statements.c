@@ -42,7 +42,8 @@ static void every_statement_is_understood(void **state)
     struct pg_client *client = NULL;
     struct error error;
 
-    if (pg_client_connect(&client, migrated_conninfo(*state), "test", 5 * US_PER_S, &error) < 0)
+    if (pg_client_connect(&client, migrated_conninfo(*state), "test", 60 * (int64_t)US_PER_S,
+                          &error) < 0)
         fail_msg("%s", error.message);
     prepare_all(client, sql_pg_all);
     prepare_all(client, sql_service_all);

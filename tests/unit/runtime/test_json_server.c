@@ -141,7 +141,7 @@ int main(void)
     seed = (unsigned)(seed_text ? strtoul(seed_text, NULL, 10)
                                 : (unsigned long)clock_wall_us(&clock_system));
     printf("SAGAPOST_TEST_SEED=%u\n", seed);
-    if (pg_client_connect(&client, conninfo, "test", 10 * (int64_t)US_PER_S, &error)) {
+    if (pg_client_connect(&client, conninfo, "test", 60 * (int64_t)US_PER_S, &error)) {
         fprintf(stderr, "%s\n", error.message);
         return 1;
     }
