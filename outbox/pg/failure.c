@@ -91,6 +91,18 @@ void pg_failure_split_verbose(const char *text, char sqlstate[6], char *message,
     message[used] = '\0';
 }
 
+/* Who has not asked for TLS does not know what libpq speaks of: conninfo.c asks for it. libpq gives
+ * these failures no code, and where it speaks another language nothing is added. */
+static const char *explanation(const char *message)
+{
+    bool is_tls =
+        strstr(message, "SSL was required") != NULL || strstr(message, "certificate") != NULL;
+    return is_tls
+               ? " (beyond this machine the server must show a certificate that is valid for its "
+                 "name, unless sslmode in the connection string, or PGSSLMODE, says otherwise)"
+               : "";
+}
+
 int pg_failure_of_connection(PGconn *connection, struct error *error)
 {
     char sqlstate[6], message[ERROR_MESSAGE_BYTES_MAX];
@@ -101,8 +113,9 @@ int pg_failure_of_connection(PGconn *connection, struct error *error)
         retry = pg_classify_sqlstate(sqlstate);
     else if (PQconnectionNeedsPassword(connection))
         retry = RETRY_NEVER;
-    int code = error_set(error, ERROR_POSTGRES, retry, "%s",
-                         message[0] != '\0' ? message : "the connection to the server was lost");
+    int code = error_set(error, ERROR_POSTGRES, retry, "%s%s",
+                         message[0] != '\0' ? message : "the connection to the server was lost",
+                         sqlstate[0] == '\0' ? explanation(message) : "");
     if (error != NULL)
         memcpy(error->sqlstate, sqlstate, sizeof(error->sqlstate));
     return code;

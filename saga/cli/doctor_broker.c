@@ -51,6 +51,27 @@ static void queue_look(struct look *look, struct broker *broker, const char *nam
                    (long long)messages, (long long)consumers);
 }
 
+/* Nobody consumes what a worker could not read: it is for a person. */
+static void dead_look(struct look *look, struct broker *broker)
+{
+    static const char subject[] = "queue " TOPOLOGY_DEAD;
+    struct error error = {0};
+    bool exists = false;
+    int64_t messages = 0;
+    if (broker_queue_exists(broker, TOPOLOGY_DEAD, &exists, &messages, NULL, &error) < 0)
+        doctor_add(look->doctor, subject, VERDICT_FAIL, "the user needs permission to look at it",
+                   "%s", error.message);
+    else if (!exists)
+        doctor_add(look->doctor, subject, VERDICT_FAIL,
+                   "start saga-worker, which declares it, or run: sagapost topology declare",
+                   "is missing");
+    else
+        doctor_add(look->doctor, subject, messages > 0 ? VERDICT_WARN : VERDICT_OK,
+                   "the workers' logs say why (\"rejected to the dead-letter queue\"): mend who "
+                   "sends them, look at them with RabbitMQ's tools, and purge it",
+                   "%lld messages that no worker could read", (long long)messages);
+}
+
 enum fence_column { FENCE_SHARE, FENCE_QUEUE };
 
 /* An owner publishes only while it holds its queue: one that owns the share in PostgreSQL and does
@@ -117,6 +138,7 @@ static void look_around(void *data, struct broker *broker)
                    error.message);
     else
         queue_look(look, broker, queue, orchestrate, orchestrate);
+    dead_look(look, broker);
     for (int i = 0; i < look->count; i++)
         participant_look(look, broker, &look->participants[i]);
 }

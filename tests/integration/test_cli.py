@@ -173,6 +173,13 @@ def test_postgres_away(place):
     assert "port" in place.sagapost("status", expect=1)
 
 
+def test_postgres_without_tls(place):
+    """As it is asked for by itself beyond this machine: the message says by what, and how one does without."""
+    said = place.sagapost("status", "--postgres", f"{place.conninfo} sslmode=require", expect=1)
+    assert "sslmode in the connection string, or PGSSLMODE" in said
+    assert "sslmode" not in place.sagapost("status", "--postgres", place.conninfo.replace(f"port={place.sandbox.pg_port}", "port=1"), expect=1)
+
+
 def test_a_password_on_the_command_line_is_refused_and_not_repeated(place):
     said = place.sagapost("status", "--postgres", "host=127.0.0.1 password=hunter2", expect=2)
     assert "SAGAPOST_POSTGRES" in said and "hunter2" not in said
@@ -225,6 +232,9 @@ def test_doctor_names_what_is_wrong(place, daemons):
     )
     shop.place_orders(1)
     shop.wait_ended()
+    assert found["queue saga.dead"]["verdict"] == "ok"
+    place.channel().basic_publish("saga.commands", "inventory.reserve", b"no JSON")
+    wait_until(lambda: findings_any(place)["queue saga.dead"]["finding"] == "1 messages that no worker could read", 30, lambda: findings_any(place), every_s=0.3)
 
 
 def test_doctor_names_who_keeps_the_server_from_moving_on(place):
