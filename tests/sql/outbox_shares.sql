@@ -1,6 +1,6 @@
 -- Shares: which messages are whose, and how their number changes.
 \ir lib/session.sql
-select plan(69);
+select plan(79);
 
 create function turn(share integer, at_rest boolean, more bigint default 0) returns text language sql as $$
     select verdict || coalesce(' of ' || shares, '') || case when barrier is null then '' else ' up to the barrier' end
@@ -161,4 +161,30 @@ select is((select outcome from outbox.rebase()), 'rebased', 'a rebase waits for 
 select ok(wanted is null and moved_id is null, 'the change is over') from outbox.share_change;
 select results_eq('select distinct shares, at_rest from outbox.position', 'values (4, false)', 'there are four shares');
 select is(count(*)::integer, 0, 'and what is parked is theirs') from misplaced;
+-- Restored while relays are on their way to the barrier, with messages set aside in each state.
+do $$ begin
+    update outbox.parked set state = case id % 3 when 0 then 'waiting' when 1 then 'behind' else 'parked' end, next_attempt_at = clock_timestamp();
+    perform outbox.change_shares(3), turn(share, false) from generate_series(0, 3) as share;
+    perform turn(share, true) from generate_series(0, 3) as share;
+    perform at_barrier(1), turn(1, true);
+    update outbox.position set t2 = pg_current_snapshot(), last_id = 40 where share = 2;
+end $$;
+create temporary table parked_before as select * from outbox.parked;
+select ok(barrier is not null, 'some are at the barrier') from outbox.share_change;
+update outbox.position set system_identifier = system_identifier + 1;
+select is((select outcome from outbox.rebase()), 'rebased', 'a rebase does not wait for the others');
+select ok(wanted is null and barrier is null, 'the barrier is gone, and the change with it') from outbox.share_change;
+select results_eq('select count(*), count(distinct t1::text), count(t2), max(last_id) from outbox.position', 'values (4::bigint, 1::bigint, 0::bigint, 0::bigint)',
+                  'all four shares begin at one snapshot');
+select is(turn(1, false), 'run of 4', 'one that was at rest reads again');
+select set_eq('select p::text from outbox.parked as p', 'select p::text from parked_before as p', 'what was set aside is as it was');
+select is((select outcome from outbox.rebase()), 'nothing', 'a second rebase does nothing');
+-- With an empty log, and a sequence that has given out nothing.
+truncate outbox.message;
+do $$ begin perform setval('outbox.message_id_seq', 1, false); end $$;
+update outbox.position set system_identifier = system_identifier + 1, last_id_ever = 0, bound = 5;
+select results_eq('select outcome, settled_rows, unsettled_rows from outbox.rebase()', 'values (''rebased''::text, 0::bigint, 0::bigint)', 'of an empty log');
+select results_eq('select distinct bound from outbox.position', 'values (0::bigint)', 'the first id is not behind the bound');
+do $$ begin perform outbox.publish('t', '{}'); end $$;
+select is((select sum(rows)::integer from outbox.backlog), 1, 'and waits');
 select * from finish();
