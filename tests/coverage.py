@@ -1,4 +1,4 @@
-"""Which lines of the outbox the tests run: `/usr/bin/python3 tests/coverage.py [--no-run] [--missing] [SUITE...]`, suites as in run.sh.
+"""Which lines of the outbox and of saga-worker the tests run: `/usr/bin/python3 tests/coverage.py [--no-run] [--missing] [SUITE...]`, suites as in run.sh.
 
 Builds in build/coverage with gcc, runs the suites (unit, server, integration and fault without a name; some ten minutes), and prints for each
 folder and file how many of the lines with code were run. --missing adds the lines that were not, by function, the longest first;
@@ -15,7 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "coverage"
-FOLDERS = ("outbox/pg", "outbox/amqp", "outbox/relay")
+FOLDERS = ("outbox/pg", "outbox/amqp", "outbox/relay", "outbox/inbox", "saga/worker")
 
 
 def folder_of(path):

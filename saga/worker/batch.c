@@ -180,14 +180,17 @@ static void sync_then(struct batch *batch, pg_callback *next)
     struct error error;
     if (pg_session_sync(batch->session, next, batch, &error) < 0) {
         note_failure(batch, &error);
-        pg_session_reconnect(batch->session, "a transaction could not be sent");
+        pg_session_reconnect(batch->session, error.message);
     }
 }
 
+/* Whatever had failed before: without a connection there is nothing to try again at once, and what
+ * would be tried now would wait for an answer for ever. */
 void batch_connection_lost(struct batch *batch, const struct error *why)
 {
     if (batch->running) {
         note_failure(batch, why);
+        batch->failure.retry = RETRY_RECONNECT;
         finish(batch);
     }
 }
@@ -195,18 +198,29 @@ void batch_connection_lost(struct batch *batch, const struct error *why)
 static void on_rolled_back(void *data, struct pg_result *result, const struct error *failure)
 {
     (void)result;
-    (void)failure; /* the first failure is the one that counts */
-    finish(data);
+    struct batch *batch = data;
+    if (failure) {
+        pg_session_reconnect(batch->session, failure->message);
+        return; /* batch_connection_lost comes */
+    }
+    finish(batch);
 }
 
-/* With the connection, the transaction is gone too: then batch_connection_lost comes. */
+/* With the connection, the transaction is gone too: then batch_connection_lost comes. So one that
+ * cannot be rolled back ends with its connection: the next BEGIN would be inside it, and the next
+ * COMMIT would keep what has failed. */
 static void roll_back(struct batch *batch)
 {
+    struct error error;
     assert(batch->failure.code != 0);
-    if (pg_session_is_up(batch->session)) {
-        send_text(batch, "ROLLBACK");
-        sync_then(batch, on_rolled_back);
+    if (!pg_session_is_up(batch->session)) {
+        return;
     }
+    if (pg_session_send_text(batch->session, "ROLLBACK", NULL, NULL, &error) < 0) {
+        pg_session_reconnect(batch->session, error.message);
+        return;
+    }
+    sync_then(batch, on_rolled_back);
 }
 
 /* At the head of each on_*: true when the group before has failed, and that is being dealt with. */
@@ -528,7 +542,9 @@ static void on_written(void *data, struct pg_result *result, const struct error 
     batch_send_ended(batch);
     batch_send_released_locks(batch);
     FAILPOINT("orchestrate-before-commit");
-    send_text(batch, "COMMIT");
+    if (batch->failure.code == 0) { /* else some of it was not sent, and on_committed rolls back */
+        send_text(batch, "COMMIT");
+    }
     sync_then(batch, on_committed);
 }
 

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INBOX_PAUSE_US (60 * (int64_t)US_PER_S) /* as inbox.maintain wants to be called */
+#define INBOX_PAUSE_US       (60 * (int64_t)US_PER_S) /* as inbox.maintain wants to be called */
+#define MAINTENANCE_AGAIN_US (60 * (int64_t)US_PER_S)
 
 /* --- commands arrive -------------------------------------------------------------------------- */
 
@@ -242,15 +243,17 @@ static void on_maintained(void *data, struct pg_result *result, const struct err
     }
 }
 
-/* 55P03: somebody uses a partition that is to be dropped, or another worker is at it. */
+/* Soon again, and not as late as after one that worked. 55P03: somebody uses a partition that is to
+ * be dropped, or another worker is at it. */
 static void on_maintenance_over(void *data, struct pg_result *result, const struct error *failure)
 {
     (void)result;
     struct execute *execute = data;
-    if (failure && failure->retry == RETRY_LATER) {
-        execute->maintenance_due_us = loop_now_us(execute->worker->loop) + 60 * US_PER_S;
-    } else if (failure && failure->retry != RETRY_RECONNECT) {
-        log_failure(LOG_LEVEL_ERROR, "partitions of outcomes could not be made", failure);
+    if (failure && failure->retry != RETRY_RECONNECT) {
+        execute->maintenance_due_us = loop_now_us(execute->worker->loop) + MAINTENANCE_AGAIN_US;
+        if (strcmp(failure->sqlstate, "55P03") != 0) {
+            log_failure(LOG_LEVEL_ERROR, "partitions of outcomes could not be made", failure);
+        }
     }
     execute_job_done(execute);
 }
@@ -356,7 +359,7 @@ static void on_schema(void *data, struct pg_result *result, const struct error *
         return;
     }
     if (schema_check(result, failure, "participant", &error) < 0) {
-        daemon_finished(execute->worker->daemon, &error);
+        worker_cannot_begin(execute->worker, execute->session, &error);
         return;
     }
     execute->schema_is_right = true;
@@ -367,6 +370,9 @@ static void on_ready(void *data, struct pg_result *result, const struct error *f
 {
     (void)result;
     struct execute *execute = data;
+    if (failure && failure->retry != RETRY_RECONNECT && execute->schema_is_right) {
+        pg_session_reconnect(execute->session, failure->message); /* LISTEN was refused */
+    }
     if (failure || !execute->schema_is_right) {
         return; /* on_schema or on_session_down deal with it */
     }

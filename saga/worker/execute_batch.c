@@ -82,7 +82,7 @@ static void sync_then(struct execute *execute, pg_callback *next)
     struct error error;
     if (pg_session_sync(execute->session, next, execute, &error) < 0) {
         note_failure(execute, &error);
-        pg_session_reconnect(execute->session, "a transaction could not be sent");
+        pg_session_reconnect(execute->session, error.message);
     }
 }
 
@@ -106,8 +106,9 @@ static void begin(struct execute *execute, const struct pg_statement *statement)
     assert(!execute->answer);
     error_clear(&execute->failure);
     send_text(execute, "BEGIN");
-    if (pg_session_send(execute->session, statement, &execute->params, on_answer, execute, &error) <
-        0) {
+    if (execute->failure.code == 0 && /* else it would commit by itself */
+        pg_session_send(execute->session, statement, &execute->params, on_answer, execute, &error) <
+            0) {
         note_failure(execute, &error);
     }
     sync_then(execute, on_executed);
@@ -160,6 +161,21 @@ static void give_up(struct execute *execute, struct held_message *message)
     begin(execute, &sql_worker_reply_transient);
 }
 
+/* A transaction that cannot be rolled back ends with its connection: the next BEGIN would be inside
+ * it, and the next COMMIT would keep what has failed. Without a connection on_down comes. */
+static void roll_back(struct execute *execute)
+{
+    struct error error;
+    if (!pg_session_is_up(execute->session)) {
+        return;
+    }
+    if (pg_session_send_text(execute->session, "ROLLBACK", NULL, NULL, &error) < 0) {
+        pg_session_reconnect(execute->session, error.message);
+        return;
+    }
+    sync_then(execute, on_rolled_back);
+}
+
 static bool group_failed(struct execute *execute, const struct error *failure)
 {
     note_failure(execute, failure);
@@ -168,10 +184,7 @@ static bool group_failed(struct execute *execute, const struct error *failure)
     }
     pg_result_free(execute->answer);
     execute->answer = NULL;
-    if (pg_session_is_up(execute->session)) { /* else on_down comes */
-        send_text(execute, "ROLLBACK");
-        sync_then(execute, on_rolled_back);
-    }
+    roll_back(execute);
     return true;
 }
 
@@ -348,7 +361,8 @@ static void on_rolled_back(void *data, struct pg_result *result, const struct er
 {
     (void)result;
     struct execute *execute = data;
-    if (failure && failure->retry == RETRY_RECONNECT) {
+    if (failure) {
+        pg_session_reconnect(execute->session, failure->message);
         return; /* on_down comes */
     }
     int first = 0;

@@ -289,6 +289,7 @@ void orchestrate_intents_finished(struct orchestrate *orchestrate, const struct 
     }
     metric_add(orchestrate->worker->metrics.batch_failures_replies, 1);
     if (orchestrate->intents_limit > 1) {
+        log_failure(LOG_LEVEL_DEBUG, "a batch failed", failure, LOG_INT("intents", count));
         intents_failed(&orchestrate->intents, count > 0 ? count : orchestrate->intents_limit);
         orchestrate->intents_due_us = 0;
         return;

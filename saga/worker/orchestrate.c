@@ -313,7 +313,7 @@ static void on_schema(void *data, struct pg_result *result, const struct error *
         return;
     }
     if (schema_check(result, failure, "saga", &error) < 0) {
-        daemon_finished(orchestrate->worker->daemon, &error);
+        worker_cannot_begin(orchestrate->worker, orchestrate->session, &error);
         return;
     }
     orchestrate->schema_is_right = true;

@@ -236,7 +236,7 @@ static bool look(struct sweep *sweep, enum look what, const struct pg_statement 
     if (pg_session_send(sweep->options.session, statement, &sweep->params, callback, sweep,
                         &error) < 0 ||
         pg_session_sync(sweep->options.session, on_synced, sweep, &error) < 0) {
-        pg_session_reconnect(sweep->options.session, "a statement could not be sent");
+        pg_session_reconnect(sweep->options.session, error.message);
     }
     return true;
 }

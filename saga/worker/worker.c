@@ -174,6 +174,15 @@ int worker_open_broker(struct worker *worker, const char *role, struct broker_op
     return broker_create(ret_broker, worker->loop, options, error);
 }
 
+void worker_cannot_begin(struct worker *worker, struct pg_session *session, const struct error *why)
+{
+    if (why->retry == RETRY_NEVER) {
+        daemon_finished(worker->daemon, why);
+    } else {
+        pg_session_reconnect(session, why->message);
+    }
+}
+
 static int worker_start(struct daemon_context *context, struct error *error)
 {
     struct worker *worker = calloc(1, sizeof *worker);
@@ -247,19 +256,15 @@ static void worker_stop(struct daemon_context *context)
     }
 }
 
-int main(int argc, char **argv)
-{
-    static const struct daemon_program program = {
-        .name = "saga-worker",
-        .usage = "saga-worker [--roles orchestrate,execute] [--actions 'inventory.*'] [--listen "
-                 "ADDR:PORT]\n\nDrives sagas and runs the SQL handlers of their actions. Run as "
-                 "many as you like.\n",
-        .settings = worker_settings,
-        .start = worker_start,
-        .drain = worker_drain,
-        .reload = worker_reload,
-        .ready = worker_ready,
-        .stop = worker_stop,
-    };
-    return daemon_main(&program, argc, argv);
-}
+const struct daemon_program worker_program = {
+    .name = "saga-worker",
+    .usage = "saga-worker [--roles orchestrate,execute] [--actions 'inventory.*'] [--listen "
+             "ADDR:PORT]\n\nDrives sagas and runs the SQL handlers of their actions. Run as "
+             "many as you like.\n",
+    .settings = worker_settings,
+    .start = worker_start,
+    .drain = worker_drain,
+    .reload = worker_reload,
+    .ready = worker_ready,
+    .stop = worker_stop,
+};

@@ -40,6 +40,9 @@ struct worker {
     bool draining;
 };
 
+/* What daemon_main runs. */
+extern const struct daemon_program worker_program;
+
 /* A role is idle and may stop. */
 void worker_role_drained(struct worker *worker);
 
@@ -56,6 +59,11 @@ struct link {
 void link_init(struct link *link, struct worker *worker, const char *server, const char *role);
 void link_up(struct link *link);
 void link_down(struct link *link, const struct error *why);
+
+/* What a session begins with has failed: the program ends where no retry can help, else a new
+ * connection tries again. */
+void worker_cannot_begin(struct worker *worker, struct pg_session *session,
+                         const struct error *why);
 
 /* Sessions with the worker's settings; callbacks and data are filled in by the caller. */
 int worker_open_session(struct worker *worker, const char *role, struct pg_session_options *options,

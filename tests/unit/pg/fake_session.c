@@ -109,7 +109,7 @@ void fake_answer(const char *name, struct pg_result *result)
 void fake_refuse(const char *name, enum error_retry retry, const char *sqlstate)
 {
     struct error failure = {0}, aborted = {0};
-    bool ended = false;
+    bool ended = strcmp(name, "sync") == 0; /* a COMMIT that nobody spoke of */
 
     expect(name);
     error_set(&failure, ERROR_POSTGRES, retry, "the server says no to %s", name);
@@ -120,6 +120,17 @@ void fake_refuse(const char *name, enum error_retry retry, const char *sqlstate)
         ended = strcmp(fake.requests[fake.first].name, "sync") == 0;
         give(NULL, ended ? &failure : &aborted);
     }
+}
+
+void fake_refuse_and_lose(const char *name, enum error_retry retry, const char *sqlstate)
+{
+    struct error failure = {0};
+
+    expect(name);
+    error_set(&failure, ERROR_POSTGRES, retry, "the server says no to %s", name);
+    snprintf(failure.sqlstate, sizeof(failure.sqlstate), "%s", sqlstate);
+    give(NULL, &failure);
+    fake_loses_connection();
 }
 
 void fake_loses_connection(void)
@@ -181,6 +192,8 @@ static int print_value(char *out, size_t room, unsigned type, const uint8_t *byt
         memcpy(&uuid, bytes, sizeof(uuid));
         uuid_format(&uuid, text);
         return snprintf(out, room, "%s", text);
+    case PG_TYPE_JSONB: /* behind its version */
+        return snprintf(out, room, "%.*s", length - 1, (const char *)bytes + 1);
     default:
         return snprintf(out, room, "%.*s", length, (const char *)bytes);
     }
@@ -209,7 +222,7 @@ static void print_array(char *out, size_t room, const uint8_t *bytes)
 
 static bool is_array(unsigned type)
 {
-    static const unsigned arrays[] = {1000, 1005, 1007, 1016, 1009, 1185, 2951};
+    static const unsigned arrays[] = {1000, 1005, 1007, 1016, 1009, 1185, 2951, 3807};
     for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
         if (arrays[i] == type)
             return true;
@@ -361,6 +374,7 @@ static unsigned type_of(char letter)
         return PG_TYPE_INT8;
     case 'u':
         return PG_TYPE_UUID;
+    case 'N':
     case 'T':
         return PG_TYPE_TIMESTAMPTZ;
     default:
@@ -378,8 +392,9 @@ struct pg_result *fake_result(const char *types)
 
     assert_in_range(count, 1, COLUMNS_MAX);
     for (int i = 0; i < count; i++)
-        columns[i] = (PGresAttDesc){
-            .name = types[i] == 'n' ? null : name, .format = 1, .typid = type_of(types[i])};
+        columns[i] = (PGresAttDesc){.name = types[i] == 'n' || types[i] == 'N' ? null : name,
+                                    .format = 1,
+                                    .typid = type_of(types[i])};
     assert_true(PQsetResultAttrs(result, count, columns));
     return result;
 }

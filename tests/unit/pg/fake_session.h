@@ -32,6 +32,8 @@ const char *fake_param(int number);
  * ends its group: what follows up to the sync gets ERROR_STATE, the sync the refusal. */
 void fake_answer(const char *name, struct pg_result *result);
 void fake_refuse(const char *name, enum error_retry retry, const char *sqlstate);
+/* The same, and the connection is lost before more is heard; see fake_loses_connection. */
+void fake_refuse_and_lose(const char *name, enum error_retry retry, const char *sqlstate);
 /* All that is open fails: RETRY_RECONNECT. The session is down until fake_session_up. */
 void fake_loses_connection(void);
 void fake_session_up(bool up);
@@ -49,10 +51,10 @@ extern bool fake_session_creations_fail;
 extern int fake_sessions_open; /* created and not destroyed */
 
 /* A result of no rows with these columns, a letter each: b bool, i integer, I bigint, t text,
- * u uuid, T timestamptz, n bigint that is NULL. */
+ * u uuid, T timestamptz, n bigint that is NULL, N timestamptz that is NULL. */
 struct pg_result *fake_result(const char *types);
 /* Adds a row and gives `result` back. Values as the letters say: int, int, int64_t, const char *
- * (NULL: NULL), const struct uuid *, int64_t (since 1970); none for n. */
+ * (NULL: NULL), const struct uuid *, int64_t (since 1970); none for n and N. */
 struct pg_result *fake_row(struct pg_result *result, ...);
 
 #endif
