@@ -107,8 +107,28 @@ static struct held_message *held_allocate(struct held *held)
     return message;
 }
 
-int held_receive(struct held *held, uint64_t tag, struct held_message **ret_message,
-                 struct error *error)
+/* From the free list, or new; with room for its body. NULL: no memory. */
+static struct held_message *held_find_room(struct held *held, size_t body_bytes)
+{
+    struct held_message *message = held->free_list;
+    bool is_too_large = held->body_bytes_max > 0 && body_bytes > held->body_bytes_max;
+    if (message) {
+        held->free_list = message->next_free;
+    } else {
+        message = held_allocate(held);
+    }
+    if (message && !is_too_large && !buffer_reserve(&message->body, body_bytes)) {
+        held_release(held, message);
+        return NULL;
+    }
+    if (message) {
+        message->body.failed = is_too_large;
+    }
+    return message;
+}
+
+int held_receive(struct held *held, uint64_t tag, size_t body_bytes,
+                 struct held_message **ret_message, struct error *error)
 {
     if (tag != held->next) {
         return error_set(error, ERROR_PROTOCOL, RETRY_RECONNECT,
@@ -120,14 +140,9 @@ int held_receive(struct held *held, uint64_t tag, struct held_message **ret_mess
                          "the broker delivered more than the %d messages asked for",
                          held->capacity);
     }
-    struct held_message *message = held->free_list;
-    if (message) {
-        held->free_list = message->next_free;
-    } else {
-        message = held_allocate(held);
-        if (!message) {
-            return error_set(error, ERROR_NO_MEMORY, RETRY_RECONNECT, "no memory for a delivery");
-        }
+    struct held_message *message = held_find_room(held, body_bytes);
+    if (!message) {
+        return error_set(error, ERROR_NO_MEMORY, RETRY_RECONNECT, "no memory for a delivery");
     }
     struct buffer body = message->body;
     void *extra = message->extra;

@@ -58,10 +58,13 @@ void held_destroy(struct held *held);
 /* Another capacity; only while nothing is held with a valid tag (after held_void). */
 int held_resize(struct held *held, int capacity, struct error *error) MUST_CHECK;
 
-/* The message for the next delivery, WAITING, its body empty. Fails with ERROR_PROTOCOL when the
- * tag is not the one after the last, ERROR_LIMIT when the broker sends more than was asked for. */
-int held_receive(struct held *held, uint64_t tag, struct held_message **ret_message,
-                 struct error *error) MUST_CHECK;
+/* The message for the next delivery, WAITING, its body empty, with room for body_bytes; one over
+ * the limit gets none and says so: body.failed. Fails with ERROR_PROTOCOL when the tag is not the
+ * one after the last, ERROR_LIMIT when the broker sends more than was asked for, ERROR_NO_MEMORY.
+ * Then nothing was received, and the channel has to be made anew for it to come again: a message is
+ * never refused for what is not its fault. */
+int held_receive(struct held *held, uint64_t tag, size_t body_bytes,
+                 struct held_message **ret_message, struct error *error) MUST_CHECK;
 
 /* Takes up to count_max of the waiting ones, in the order they came, that are due at now_us and
  * that `accept` (may be NULL: all) agrees to. Returns how many. */

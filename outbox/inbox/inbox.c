@@ -173,7 +173,7 @@ static void on_delivery(void *data, const struct broker_delivery *delivery)
     struct uuid id;
     uint64_t tag;
 
-    if (held_receive(inbox->held, delivery->tag, &message, &error) < 0) {
+    if (held_receive(inbox->held, delivery->tag, delivery->body.bytes + 1, &message, &error) < 0) {
         broker_reconnect(inbox->broker, error.message);
         return;
     }

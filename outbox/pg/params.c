@@ -291,6 +291,8 @@ int pg_params_values(const struct pg_params *params, const char *values[PG_PARAM
 {
     if (params == NULL)
         return 0;
+    if (params->bytes.no_memory) /* the input is not to blame */
+        return error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for parameters");
     if (params->bytes.failed)
         return error_set(error, ERROR_LIMIT, RETRY_POISON, "parameters of more than %zu bytes",
                          params->bytes.bytes_max);

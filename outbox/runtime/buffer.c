@@ -22,7 +22,7 @@ void buffer_free(struct buffer *buffer)
 void buffer_clear(struct buffer *buffer)
 {
     buffer->start = buffer->end = 0;
-    buffer->failed = false;
+    buffer->failed = buffer->no_memory = false;
 }
 
 size_t buffer_length(const struct buffer *buffer)
@@ -89,7 +89,7 @@ uint8_t *buffer_reserve(struct buffer *buffer, size_t bytes)
     }
     if (!buffer->bytes || bytes > buffer->capacity - buffer->end) {
         if (!compact(buffer, length + bytes) && !grow(buffer, length + bytes)) {
-            buffer->failed = true;
+            buffer->failed = buffer->no_memory = true;
             return NULL;
         }
     }

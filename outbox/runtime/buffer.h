@@ -18,6 +18,7 @@ struct buffer {
     size_t capacity;
     size_t bytes_max; /* 0: no limit */
     bool failed;
+    bool no_memory; /* it failed for want of memory, not by the limit */
 };
 
 void buffer_init(struct buffer *buffer, size_t bytes_max);

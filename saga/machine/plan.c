@@ -235,6 +235,8 @@ static struct json_object *parse(const char *json, size_t bytes, struct reader *
     struct json_tokener *tokener = json_tokener_new_ex(DEPTH_MAX);
     if (!tokener) {
         problem(reader, "out of memory");
+        reader->error->code = ERROR_NO_MEMORY;
+        reader->error->retry = RETRY_LATER;
         return NULL;
     }
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);

@@ -47,7 +47,7 @@ static void on_delivery(void *data, const struct broker_delivery *delivery)
     struct execute *execute = data;
     struct error error;
     struct held_message *message;
-    if (held_receive(execute->held, delivery->tag, &message, &error) < 0) {
+    if (held_receive(execute->held, delivery->tag, delivery->body.bytes, &message, &error) < 0) {
         broker_reconnect(execute->broker, error.message);
         return;
     }

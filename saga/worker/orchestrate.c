@@ -52,7 +52,8 @@ static void on_delivery(void *data, const struct broker_delivery *delivery)
     struct orchestrate *orchestrate = data;
     struct error error;
     struct held_message *message;
-    if (held_receive(orchestrate->held, delivery->tag, &message, &error) < 0) {
+    if (held_receive(orchestrate->held, delivery->tag, delivery->body.bytes, &message, &error) <
+        0) {
         broker_reconnect(orchestrate->broker, error.message);
         return;
     }

@@ -106,9 +106,15 @@ int plan_cache_add(struct plan_cache *cache, int definition_id, const char *json
     }
     entry->definition_id = definition_id;
     struct error unreadable;
+    rc = json ? plan_read(json, bytes, &entry->plan, &unreadable) : 0;
+    if (rc == ERROR_NO_MEMORY) { /* what is kept as unreadable stays so, and its replies are lost */
+        free(entry);
+        *error = unreadable;
+        return rc;
+    }
     if (!json) {
         entry->why = strdup("there is no such definition");
-    } else if (plan_read(json, bytes, &entry->plan, &unreadable) < 0) {
+    } else if (rc < 0) {
         entry->why = strdup(unreadable.message);
     } else {
         entry->latency = metrics_get_histogram(

@@ -1,6 +1,8 @@
 #include "inbox_test.h"
 #include "outbox/inbox/held.h"
+#include "tests/unit/runtime/faults.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define CAPACITY 8
@@ -24,7 +26,7 @@ static struct held_message *receive(struct held *held, uint64_t tag)
 {
     struct error error;
     struct held_message *message;
-    assert_int_equal(held_receive(held, tag, &message, &error), 0);
+    assert_int_equal(held_receive(held, tag, 0, &message, &error), 0);
     return message;
 }
 
@@ -125,12 +127,41 @@ static void refuses_a_tag_out_of_order_and_one_too_many(void **state)
     struct held *held = *state;
     struct held_message *message;
     struct error error;
-    assert_int_equal(held_receive(held, 2, &message, &error), ERROR_PROTOCOL);
+    assert_int_equal(held_receive(held, 2, 0, &message, &error), ERROR_PROTOCOL);
     assert_int_equal(error.retry, RETRY_RECONNECT);
     for (uint64_t tag = 1; tag <= CAPACITY; tag++) {
         receive(held, tag);
     }
-    assert_int_equal(held_receive(held, CAPACITY + 1, &message, &error), ERROR_LIMIT);
+    assert_int_equal(held_receive(held, CAPACITY + 1, 0, &message, &error), ERROR_LIMIT);
+}
+
+/* A body over the limit is told from one that there is no memory for: that was not received. */
+static void makes_room_for_a_body_or_receives_nothing(void **state)
+{
+    struct held *held = *state;
+    struct held_message *message;
+    struct error error;
+    bool fired = true;
+    assert_int_equal(held_receive(held, 1, 101, &message, &error), 0); /* 100 are allowed */
+    assert_true(message->body.failed);
+    held_refuse(held, message);
+    for (int nth = 1; fired; nth++) {
+        fault_arm("alloc", nth, ENOMEM);
+        int rc = held_receive(held, 2, 100, &message, &error);
+        fired = fault_disarm();
+        assert_int_equal(rc, fired ? ERROR_NO_MEMORY : 0);
+        if (fired) {
+            assert_int_equal(error.retry, RETRY_RECONNECT);
+        }
+        assert_int_equal(held_waiting(held), fired ? 0 : 1);
+    }
+    fault_arm("alloc", 1, ENOMEM);
+    buffer_append(&message->body, error.message, 100);
+    assert_false(fault_disarm());
+    assert_false(message->body.failed);
+    assert_int_equal(held_take(held, 0, 1, NULL, NULL, &message), 1);
+    assert_int_equal(message->tag, 2);
+    held_settle(held, message);
 }
 
 /* A channel is lost while a batch holds two of its messages; the next channel's tags start at 1. */
@@ -224,6 +255,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(takes_in_order_what_is_accepted, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_a_tag_out_of_order_and_one_too_many, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(makes_room_for_a_body_or_receives_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(keeps_what_a_batch_holds_when_the_channel_is_lost, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(reuses_a_message_without_its_past, setup, teardown),

@@ -278,6 +278,15 @@ static int take(const char *name, const struct pg_params *params, pg_callback *c
         buffer_append(&request->params.bytes, buffer_data(&params->bytes),
                       buffer_length(&params->bytes));
     }
+    const char *values[PG_PARAMS_MAX];
+    int rc = pg_params_values(params, values, error);
+    if (rc == 0 && request->params.bytes.failed) /* the real one copies too */
+        rc = error_set(error, ERROR_NO_MEMORY, RETRY_LATER, "no memory for a copy");
+    if (rc < 0) {
+        pg_params_free(&request->params);
+        fake.count--;
+        return rc;
+    }
     return 0;
 }
 

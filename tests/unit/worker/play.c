@@ -166,6 +166,7 @@ enum fault {
     SEND_LOST,
     BROKER_LOSES,
     BROKER_CANCELS,
+    NO_MEMORY,
     FAULTS
 };
 
@@ -183,6 +184,7 @@ static const char *const names[FAULTS] = {
     [SEND_LOST] = "not sent: the connection is gone",
     [BROKER_LOSES] = "an event of the broker is lost",
     [BROKER_CANCELS] = "a consumer is cancelled",
+    [NO_MEMORY] = "no memory",
 };
 
 static enum fault fault;
@@ -295,6 +297,8 @@ static void check_log(void)
         wanted = "the server says no to";
     } else if (fault == REFUSES_AND_FULL || fault == SEND_FULL) {
         wanted = "it cannot be sent";
+    } else if (fault == NO_MEMORY) {
+        wanted = "memory";
     }
     if (!strstr(text, wanted)) {
         fail_msg("%s at place %d, %s: not a word of it in the log:\n%s", names[fault], place,
@@ -315,10 +319,14 @@ static bool play_with(const struct play *play)
     }
     fake_broker_loses(fault == BROKER_LOSES ? place : 0);
     fake_broker_cancels(fault == BROKER_CANCELS ? place : 0);
+    if (fault == NO_MEMORY) {
+        fault_arm("alloc", place, ENOMEM);
+    }
     fake_session_options.on_up(fake_session_options.data, fake_session());
     play_until(play, play->is_done);
+    has_struck |= fault_disarm();
     has_struck |= (fault == SEND_FULL || fault == SEND_LOST) && fake_session_send_failed();
-    has_struck |= fault >= BROKER_LOSES && fake_broker_struck();
+    has_struck |= fake_broker_struck();
     if (stage.finish.code != 0) {
         if (fault != REFUSES_FOR_EVER || stage.finish.retry != RETRY_NEVER) {
             fail_msg("%s at place %d, %s: it gives up: %s", names[fault], place, stage.what,
