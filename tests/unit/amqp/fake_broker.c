@@ -11,7 +11,7 @@
 enum message_state { WAITS, IS_OUT, IS_ACKNOWLEDGED, IS_REJECTED };
 
 struct message {
-    char queue[64], routing_key[64], body[2048];
+    char queue[64], routing_key[64], body[2048], message_id[37];
     enum message_state state;
     uint64_t tag;
     int deliveries;
@@ -53,6 +53,8 @@ int fake_broker_send(const char *queue, const char *routing_key, const char *bod
     *message = (struct message){.state = WAITS};
     (void)snprintf(message->queue, sizeof(message->queue), "%s", queue);
     (void)snprintf(message->routing_key, sizeof(message->routing_key), "%s", routing_key);
+    (void)snprintf(message->message_id, sizeof(message->message_id),
+                   "01890a5d-ac96-774b-bcce-%012x", (unsigned)fake.message_count);
     assert_true(strlen(body) < sizeof(message->body));
     (void)snprintf(message->body, sizeof(message->body), "%s", body);
     return fake.message_count++;
@@ -104,6 +106,7 @@ static void deliver(struct message *message)
     const struct broker_delivery delivery = {.tag = message->tag,
                                              .redelivered = message->deliveries++ > 0,
                                              .routing_key = text(message->routing_key),
+                                             .message_id = text(message->message_id),
                                              .body = text(message->body)};
     fake.options.on_delivery(fake.options.data, &delivery);
 }

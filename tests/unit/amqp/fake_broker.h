@@ -18,7 +18,8 @@
 
 /* Forgets everything: the connection, and what was sent. */
 void fake_broker_start(void);
-/* A message for a queue, which need not be there yet. Returns its number, from 0 on. */
+/* A message for a queue, which need not be there yet. Returns its number, from 0 on; its message-id
+ * is a UUID that ends with it. */
 int fake_broker_send(const char *queue, const char *routing_key, const char *body);
 /* What a session does by itself, one thing: tells of a loss, connects, delivers. False: nothing was
  * to do. */
