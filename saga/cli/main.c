@@ -73,6 +73,7 @@ struct command {
     int arguments_least, arguments_most;
     enum cli_exit (*run)(struct cli *cli, struct error *error);
     const char *help;
+    bool knows_dry_run; /* the others refuse it: it is not to change a thing */
 };
 
 #define MANY 1000
@@ -92,7 +93,8 @@ static const struct command commands[] = {
      0,
      0,
      replay_command,
-     "send published messages that are still in the log again"},
+     "send published messages that are still in the log again",
+     true},
     {{"outbox", "shares"},
      "[NUMBER]",
      0,
@@ -123,13 +125,15 @@ static const struct command commands[] = {
      0,
      MANY,
      parked_requeue_command,
-     "publish them again"},
+     "publish them again",
+     true},
     {{"outbox", "parked", "discard"},
      "[MESSAGE...]",
      0,
      MANY,
      parked_discard_command,
-     "give them up"},
+     "give them up",
+     true},
     {{"topology", "declare"},
      "[PARTICIPANT...]",
      0,
@@ -157,30 +161,39 @@ static const struct command commands[] = {
      1,
      saga_graph_command,
      "the definition as a mermaid graph"},
-    {{"saga", "retry"}, "[SAGA [STEP]]", 0, 2, saga_retry_command, "try what is stuck again"},
-    {{"saga", "skip"}, "[SAGA STEP]", 0, 2, saga_skip_command, "go on without a step"},
+    {{"saga", "retry"}, "[SAGA [STEP]]", 0, 2, saga_retry_command, "try what is stuck again", true},
+    {{"saga", "skip"}, "[SAGA STEP]", 0, 2, saga_skip_command, "go on without a step", true},
     {{"saga", "mark-undone"},
      "[SAGA STEP]",
      0,
      2,
      saga_mark_undone_command,
-     "a person has undone it by hand"},
-    {{"saga", "cancel"}, "[SAGA]", 0, 1, saga_cancel_command, "abort it and undo what it did"},
-    {{"saga", "pause"}, "[SAGA]", 0, 1, saga_pause_command, "send no further command"},
-    {{"saga", "resume"}, "[SAGA]", 0, 1, saga_resume_command, "go on"},
-    {{"saga", "signal"}, "[SAGA STEP]", 0, 2, saga_signal_command, "give a step its signal"},
+     "a person has undone it by hand",
+     true},
+    {{"saga", "cancel"},
+     "[SAGA]",
+     0,
+     1,
+     saga_cancel_command,
+     "abort it and undo what it did",
+     true},
+    {{"saga", "pause"}, "[SAGA]", 0, 1, saga_pause_command, "send no further command", true},
+    {{"saga", "resume"}, "[SAGA]", 0, 1, saga_resume_command, "go on", true},
+    {{"saga", "signal"}, "[SAGA STEP]", 0, 2, saga_signal_command, "give a step its signal", true},
     {{"saga", "migrate"},
      "[SAGA]",
      0,
      1,
      saga_migrate_command,
-     "go on by the newer version that --to names"},
+     "go on by the newer version that --to names",
+     true},
     {{"saga", "abandon"},
      "[SAGA]",
      0,
      1,
      saga_abandon_command,
-     "close it as it is; nothing is undone"},
+     "close it as it is; nothing is undone",
+     true},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -289,11 +302,16 @@ static enum cli_exit command_run(struct cli *cli, const char *const *words, int 
             continue;
         cli->words = words + length;
         cli->word_count = count - length;
+        char name[96];
+        command_name(&commands[i], name, sizeof name);
+        if (config_bool(cli->config, "dry-run") && !commands[i].knows_dry_run) {
+            error_set(error, ERROR_USAGE, RETRY_NEVER, "--dry-run: sagapost %s does not have it",
+                      name);
+            return CLI_USAGE;
+        }
         if (cli->word_count >= commands[i].arguments_least &&
             cli->word_count <= commands[i].arguments_most)
             return commands[i].run(cli, error);
-        char name[96];
-        command_name(&commands[i], name, sizeof name);
         error_set(error, ERROR_USAGE, RETRY_NEVER, "%d arguments given; usage: sagapost %s",
                   cli->word_count, name);
         return CLI_USAGE;

@@ -77,27 +77,47 @@ static enum cli_exit message_id_parse(const char *word, struct uuid *ret_id, str
     return CLI_USAGE;
 }
 
-enum cli_exit parked_show_command(struct cli *cli, struct error *error)
+static enum cli_exit parked_read(struct cli *cli, const char *word, struct pg_result **ret_row,
+                                 struct error *error)
 {
     struct pg_params params __attribute__((cleanup(pg_params_free)));
-    struct pg_result *rows __attribute__((cleanup(pg_result_freep))) = NULL;
     struct uuid id;
     pg_params_init(&params);
-    enum cli_exit status = message_id_parse(cli->words[0], &id, error);
+    enum cli_exit status = message_id_parse(word, &id, error);
     if (status == CLI_DONE)
         status = cli_connect(cli, error);
     if (status != CLI_DONE)
         return status;
     pg_params_uuid(&params, &id);
-    status = cli_query(cli, &sql_cli_parked_show, &params, &rows, error);
-    if (status != CLI_DONE)
-        return status;
-    if (pg_result_rows(rows) == 0) {
-        error_set(error, ERROR_NOT_FOUND, RETRY_POISON, "no message %s is parked", cli->words[0]);
+    status = cli_query(cli, &sql_cli_parked_show, &params, ret_row, error);
+    if (status == CLI_DONE && pg_result_rows(*ret_row) == 0) {
+        error_set(error, ERROR_NOT_FOUND, RETRY_POISON, "no message %s is parked", word);
         return CLI_NOT_FOUND;
     }
-    output_record(cli, rows);
-    return CLI_DONE;
+    return status;
+}
+
+enum cli_exit parked_show_command(struct cli *cli, struct error *error)
+{
+    struct pg_result *row __attribute__((cleanup(pg_result_freep))) = NULL;
+    enum cli_exit status = parked_read(cli, cli->words[0], &row, error);
+    if (status == CLI_DONE)
+        output_record(cli, row);
+    return status;
+}
+
+/* --dry-run of messages that are named: whether each is there. What a rule forbids is found when it
+ * is asked for. */
+static enum cli_exit parked_look(struct cli *cli, struct error *error)
+{
+    enum cli_exit status = CLI_DONE;
+    for (int i = 0; i < cli->word_count && status == CLI_DONE; i++) {
+        struct pg_result *row __attribute__((cleanup(pg_result_freep))) = NULL;
+        status = parked_read(cli, cli->words[i], &row, error);
+        if (status == CLI_DONE)
+            fprintf(cli->out, "%s: would be asked for\n", cli->words[i]);
+    }
+    return status;
 }
 
 /* The same for requeue and discard: each message named is asked for, then the relay's answer is
@@ -105,6 +125,8 @@ enum cli_exit parked_show_command(struct cli *cli, struct error *error)
 static enum cli_exit parked_change(struct cli *cli, const struct pg_statement *statement,
                                    struct error *error)
 {
+    if (config_bool(cli->config, "dry-run"))
+        return parked_look(cli, error);
     enum cli_exit status = cli_connect(cli, error);
     for (int i = 0; i < cli->word_count && status == CLI_DONE; i++) {
         struct pg_params params __attribute__((cleanup(pg_params_free)));

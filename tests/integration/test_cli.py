@@ -141,6 +141,8 @@ def test_migrate_as_the_owner_of_the_database_without_superuser(sandbox, empty):
         (["saga", "list", "--limit", "0"], 2, "--limit"),
         (["saga", "frob"], 2, '"saga frob"; saga has list, show, '),
         ([], 2, "no command;"),
+        (["migrate", "--dry-run"], 2, "--dry-run: sagapost migrate does not have it"),
+        (["outbox", "shares", "2", "--dry-run"], 2, "does not have it"),
         (["saga", "list", "--nonsense", "1"], 2, "--nonsense"),
     ],
 )

@@ -22,6 +22,8 @@ def test_discard_requeue_and_refusals(place, daemons):
     other, *_ = park(place, 1, "b")
     assert {row["message_id"] for row in json.loads(place.sagapost("outbox", "parked", "list", "--json", "--state", "parked"))} == {first, other}
     assert "behind" in place.sagapost("outbox", "parked", "requeue", second, "--wait", "3min", expect=4)
+    assert f"{second}: would be asked for" in place.sagapost("outbox", "parked", "discard", second, "--dry-run")
+    assert place.value("select count(*) from outbox.intent where message_id = %s and verb = 'discard'", (second,)) == 0
     place.sagapost("outbox", "parked", "discard", second, "--wait", "3min", "--reason", "a test")
     assert place.value("select answer from outbox.intent order by id desc limit 1") == "discarded"
     assert second in place.sagapost("outbox", "parked", "show", second, expect=3)
