@@ -14,6 +14,7 @@
 # DIR/env holds lines of sh: SAGAPOST_POSTGRES and SAGAPOST_AMQP (what the programs take), PGHOST PGPORT PGUSER PGDATABASE (what
 # psql takes), AMQP_PORT. Servers keep their ports over a restart. As root they run as users postgres and rabbitmq.
 # DIR/ports, where present before the first start, names the ports: lines PGPORT=N, AMQP_PORT=N, DIST_PORT=N, EPMD_PORT=N.
+# SAGAPOST_SANDBOX_POSTGRES names the folder with PostgreSQL's programs (.../bin), where it is not to be the newest that Debian's packages installed.
 # DIR/postgresql.conf.extra and DIR/rabbitmq.conf.extra, where present before the first start, are added to the configuration.
 set -eu
 
@@ -106,6 +107,10 @@ wait_for() {
 }
 
 newest_postgres() {
+    if [ -n "${SAGAPOST_SANDBOX_POSTGRES:-}" ]; then
+        echo "$SAGAPOST_SANDBOX_POSTGRES"
+        return
+    fi
     # shellcheck disable=SC2012  # version folders: plain names
     newest=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
     [ -n "$newest" ] || newest=$(dirname "$(command -v initdb || echo /usr/bin/initdb)")
@@ -114,7 +119,7 @@ newest_postgres() {
 
 postgres_start() {
     bin=$(newest_postgres)
-    [ -x "$bin/initdb" ] || fail "no PostgreSQL server found: apt-get install postgresql"
+    [ -x "$bin/initdb" ] || fail "no PostgreSQL server found in $bin: apt-get install postgresql"
     if [ ! -d "$dir/postgres/data" ]; then
         mkdir -p "$dir/postgres"
         [ "$(id -u)" != 0 ] || chown postgres:postgres "$dir/postgres"

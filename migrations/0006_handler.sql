@@ -15,11 +15,11 @@ comment on function saga.fail is 'Ends a handler with a business no: its work is
 -- Paths -------------------------------------------------------------------------------------------------------------------------
 
 -- A text as jsonb; null when it is none.
-create function saga.read_json(json text) returns jsonb
+create function saga.read_json(given text) returns jsonb
 language plpgsql immutable
 as $$
 begin
-    return json::jsonb;
+    return given::jsonb;
 exception when data_exception then
     return null;
 end

@@ -406,10 +406,10 @@ end
 $$;
 
 -- JSON inside a quoted label, of a length that a picture bears.
-create function saga.mermaid_text(json text) returns text
+create function saga.mermaid_text(given text) returns text
 language sql immutable
 as $$
-    select replace(replace(replace(case when length(json) > 60 then left(json, 57) || '...' else json end, '"', '#quot;'), '<', '#lt;'),
+    select replace(replace(replace(case when length(given) > 60 then left(given, 57) || '...' else given end, '"', '#quot;'), '<', '#lt;'),
                    '>', '#gt;')
 $$;
 
