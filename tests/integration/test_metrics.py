@@ -122,6 +122,7 @@ def test_the_relay_with_a_broker_that_falls_silent(place, daemons):
         relay = daemons(
             "outbox-relay", "--window", 100, "--fallback-interval", "100ms", "--confirm-timeout", "5min", environment=network.environment()
         ).wait_ready()
+        relay.wait_log('msg="publishing"')  # it is ready before RabbitMQ has answered for its queue, and sends nothing until then
         network["rabbitmq"].hole = True
         place.sql("select outbox.publish('order', '{}') from generate_series(1, 500)")
 
