@@ -105,6 +105,28 @@ def test_large_rows_are_looked_at_a_few_times_each(place, daemons):
     assert place.value(looks) <= 300 * 6  # 300 of them the INSERT's
 
 
+def test_large_rows_set_aside_are_looked_at_a_few_times_each(place, daemons):
+    """The same for outbox.parked, where what waits behind what is due was looked at too."""
+    queue = Queue(place, "large")
+    place.sql("alter table outbox.parked alter column payload set storage external")
+    place.sql(
+        """insert into outbox.parked (id, message_id, share, key_hash, holds, created_at, type, key, exchange, routing_key, headers, payload, mandatory, state, reason,
+                                      next_attempt_at)
+           select n, gen_random_uuid(), 0, n % 30 + 1, true, now(), 'large', 'k' || n % 30, '', 'large', '{}', json_build_object('n', n, 'x', repeat('x', 100000)), true,
+                  case when n <= 30 then 'waiting' else 'behind' end, 'nacked', case when n <= 30 then now() end
+             from generate_series(1, 300) as n"""
+    )
+    relay = daemons("outbox-relay")
+    numbers = queue.numbers(300)
+    for key in range(30):
+        assert [n for n in numbers if n % 30 == key] == [n for n in range(1, 301) if n % 30 == key], key
+    wait_parked(place, {})
+    assert relay.terminate() == 0
+    looks = "select idx_scan from pg_stat_all_tables where relid = (select reltoastrelid from pg_class where oid = 'outbox.parked'::regclass)"
+    wait_until(lambda: place.value(looks) >= 600, 30, "the looks are counted")
+    assert place.value(looks) <= 300 * 5  # 600 of them the INSERT's and the DELETEs'
+
+
 def test_rows_of_transactions_that_overlap(place, daemons):
     """Late rows (of transactions older than the window) and fresh ones, in one window and over several, each in its order."""
     queue = Queue(place, "order")

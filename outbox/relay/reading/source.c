@@ -179,27 +179,17 @@ void source_poll(struct source *source)
 
 /* Streams -------------------------------------------------------------------------------------- */
 
-/* A statement looks at the bytes of all rows that it may bring, and where they are large it brings
- * few of them: with 2,000 rows asked for, a backlog of messages of 100 kB had each of them read
- * from its TOAST table 50 times. So the next one asks for little more than the bytes had room for,
- * and for twice as many once they have room for all. */
-static void learn_rows_most(struct stream *stream, int32_t rows, bool cut_by_bytes)
-{
-    if (cut_by_bytes)
-        stream->rows_most = rows + rows / 4 + 1;
-    else if (rows == stream->rows_asked && stream->rows_most > 0)
-        stream->rows_most = stream->rows_most < INT32_MAX / 2 ? stream->rows_most * 2 : 0;
-}
-
 static void on_chunk(void *data, struct pg_result *result, const struct error *failure)
 {
     struct stream *stream = data;
     struct source *source = stream->source;
     struct chunk *chunk;
     int rows = failure ? 0 : pg_result_rows(result);
-    bool cut_by_bytes;
+    bool more;
 
     stream->busy = false;
+    if (failure)
+        chunk_size_failed(&stream->size);
     if (!source_answered(source, failure))
         return;
     FAILPOINT("after-read");
@@ -214,9 +204,8 @@ static void on_chunk(void *data, struct pg_result *result, const struct error *f
     metric_add(source->options.stats->read, rows);
     stream->chunk = chunk;
     stream->next = 0;
-    cut_by_bytes = chunk && chunk->row_bytes >= stream->bytes_asked;
-    learn_rows_most(stream, rows, cut_by_bytes);
-    if (chunk && (rows == stream->rows_asked || cut_by_bytes)) {
+    more = chunk_size_learn(&stream->size, chunk);
+    if (more) {
         stream->last_id = pg_int(chunk->rows, rows - 1, ROW_ID);
     } else {
         stream->last_id = stream->up_to;
@@ -251,9 +240,7 @@ static bool has_room(const struct source *source, int streams, int32_t *ret_rows
 static void size_chunk(const struct source *source, struct stream *stream, int32_t rows,
                        int64_t bytes)
 {
-    stream->rows_asked =
-        stream->rows_most > 0 && stream->rows_most < rows ? stream->rows_most : rows;
-    stream->bytes_asked = bytes;
+    (void)chunk_size_ask(&stream->size, rows, bytes);
     stream->up_to = stream->end_id;
     if (source->shares > 1 && source->sequence - stream->last_id > SPAN_IDS)
         stream->up_to = stream->last_id + SPAN_IDS;
@@ -285,8 +272,8 @@ static void ask_fresh(struct source *source, int32_t rows, int64_t bytes)
     pg_params_int8(&source->params, stream->up_to);
     pg_params_untyped(&source->params, xmax);
     pg_params_untyped(&source->params, windows_t2(source->options.windows)->text);
-    pg_params_int4(&source->params, stream->rows_asked);
-    pg_params_int8(&source->params, stream->bytes_asked);
+    pg_params_int4(&source->params, stream->size.rows_asked);
+    pg_params_int8(&source->params, stream->size.bytes_asked);
     send_chunk(stream, &sql_relay_read_fresh, &sql_relay_read_fresh_share);
 }
 
@@ -298,8 +285,8 @@ static void ask_late(struct source *source, int32_t rows, int64_t bytes)
     pg_params_reset(&source->params);
     pg_params_untyped(&source->params, buffer_text(&source->late_xids));
     pg_params_int8(&source->params, stream->last_id);
-    pg_params_int4(&source->params, stream->rows_asked);
-    pg_params_int8(&source->params, stream->bytes_asked);
+    pg_params_int4(&source->params, stream->size.rows_asked);
+    pg_params_int8(&source->params, stream->size.bytes_asked);
     if (source->shares > 1)
         pg_params_int8(&source->params, stream->up_to);
     send_chunk(stream, &sql_relay_read_late, &sql_relay_read_late_share);
@@ -476,8 +463,10 @@ void source_stop(struct source *source)
     source->state = SOURCE_OFF;
     chunk_release(source->fresh.chunk);
     chunk_release(source->late.chunk);
-    source->fresh = (struct stream){.source = source, .busy = source->fresh.busy};
-    source->late = (struct stream){.source = source, .busy = source->late.busy};
+    source->fresh =
+        (struct stream){.source = source, .busy = source->fresh.busy, .size = source->fresh.size};
+    source->late =
+        (struct stream){.source = source, .busy = source->late.busy, .size = source->late.size};
     source->own_sequence = 0;
     source->own_xact = 0;
     source->flush_since_us = 0;

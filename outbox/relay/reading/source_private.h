@@ -4,6 +4,7 @@
 #define SAGAPOST_RELAY_SOURCE_PRIVATE_H
 
 #include "outbox/relay/reading/source.h"
+#include "outbox/relay/rows/chunk.h"
 
 enum source_state {
     SOURCE_OFF,
@@ -19,11 +20,9 @@ struct stream {
     int next;              /* row of it */
     int64_t last_id;       /* read; the next chunk begins after it */
     int64_t end_id, up_to; /* what the window, and what the chunk asked for, ends at */
-    int32_t rows_asked;
-    int64_t bytes_asked;
-    int32_t rows_most; /* asked for at once, by learn_rows_most; 0: no limit beside the room */
-    bool busy;         /* a statement is on its way */
-    bool exhausted;    /* nothing is left after the chunk */
+    struct chunk_size size;
+    bool busy;      /* a statement is on its way */
+    bool exhausted; /* nothing is left after the chunk */
 };
 
 struct source {

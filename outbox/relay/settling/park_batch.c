@@ -25,17 +25,43 @@ static void push(struct park *park, struct chunk *chunk, int i)
     flow_push(park->flow, &item);
 }
 
+/* Nothing of it was sent, and the rows are where they were. They are due again after a pause; to
+ * begin again would send the log's messages twice. Intents do not wait for it. */
+static void put_off(struct park *park, const struct error *failure)
+{
+    if (park->backoff.tries == 0)
+        log_failure(LOG_LEVEL_WARN, "messages of outbox.parked cannot be read; trying on", failure);
+    chunk_size_failed(&park->size);
+    park->state = PARK_IDLE;
+    park_set_due(park, park_now_us(park) + backoff_next_us(&park->backoff));
+}
+
 static void on_batch(void *data, struct pg_result *result, const struct error *failure)
 {
     struct park *park = data;
-    int rows;
+    struct error no_memory = {0};
     struct chunk *chunk;
+    int rows;
 
+    if (failure && failure->retry != RETRY_RECONNECT && failure->retry != RETRY_NEVER &&
+        park->state == PARK_LOADING) {
+        put_off(park, failure);
+        return;
+    }
     if (!park_answered(park, failure))
         return;
     rows = pg_result_rows(result);
     chunk = rows > 0 ? chunk_create(result, &park->in_memory) : NULL;
-    if (!chunk) {
+    if (rows > 0 && !chunk) {
+        error_set(&no_memory, ERROR_NO_MEMORY, RETRY_LATER, "a batch of %d rows", rows);
+        put_off(park, &no_memory);
+        return;
+    }
+    if (park->backoff.tries > 0)
+        log_info("messages of outbox.parked can be read again");
+    backoff_reset(&park->backoff);
+    (void)chunk_size_learn(&park->size, chunk);
+    if (rows == 0) {
         park->state = PARK_IDLE;
         park_ask_next(park);
         return;
@@ -67,16 +93,19 @@ static bool open_lane(struct park *park)
 /* Nothing is loaded before the lane can send it: rows in memory keep intents waiting. */
 bool park_load(struct park *park)
 {
+    int32_t rows;
+
     park->used_us = park_now_us(park);
     if (!park->lane && !open_lane(park))
         return false;
     if (!lane_is_open(park->lane) || lane_is_blocked(park->lane))
         return false;
+    rows = chunk_size_ask(&park->size, (int32_t)park->options.rows_max, park->options.bytes_max);
     park->state = PARK_LOADING;
     park_set_due(park, PARK_NEVER);
     park_begin_params(park);
-    pg_params_int4(&park->params, (int32_t)park->options.rows_max);
-    pg_params_int4(&park->params, (int32_t)park->options.rows_max);
+    pg_params_int4(&park->params, rows);
+    pg_params_int4(&park->params, rows);
     pg_params_int8(&park->params, park->options.bytes_max);
     park_send(park, &sql_relay_parked_due, on_batch);
     park_sync(park, NULL);

@@ -3,6 +3,7 @@
 #ifndef SAGAPOST_RELAY_PARK_PRIVATE_H
 #define SAGAPOST_RELAY_PARK_PRIVATE_H
 
+#include "outbox/relay/rows/chunk.h"
 #include "outbox/relay/settling/park.h"
 #include "outbox/runtime/backoff.h"
 
@@ -26,6 +27,7 @@ struct park {
     struct lane *lane;       /* NULL: not needed now */
     struct pg_params params;
     size_t in_memory;
+    struct chunk_size size; /* of a batch */
     bool finishing;
     bool intents_wanted;
     struct pg_result *intents; /* answered; their commit is awaited. NULL: none are */

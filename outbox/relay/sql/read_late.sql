@@ -2,6 +2,7 @@
 -- them those before which there are less than $4 bytes. t2 sees every committed row of theirs.
 -- Plan: for each transaction the leaves' indexes on (xid, id), which alone give the order asked for there (with xid = late.xid the planner
 -- may walk the index on (id) instead, past everybody's rows); a sort of at most $3 ids for each; the rows by their ids, each in its leaf alone.
+-- Without OFFSET the planner would have each row's bytes, and so its payload, read twice.
 select id, message_id, created_at, type, key, exchange, routing_key, nullif(headers, '{}'::jsonb) as headers, payload,
        payload_bytes, content_type, correlation_id, reply_to, mandatory, bytes
   from (select *, sum(bytes) over (order by id rows between unbounded preceding and 1 preceding) as bytes_before
@@ -18,6 +19,7 @@ select id, message_id, created_at, type, key, exchange, routing_key, nullif(head
                          order by found.id
                          limit $3::integer) as first_ids
                  cross join lateral (select * from outbox.message as by_id
-                                      where by_id.slot = first_ids.slot and by_id.xid = first_ids.xid and by_id.id = first_ids.id) as row_of_log) as first_rows) as summed
+                                      where by_id.slot = first_ids.slot and by_id.xid = first_ids.xid and by_id.id = first_ids.id) as row_of_log
+                offset 0) as first_rows) as summed
  where coalesce(bytes_before, 0) < $4::bigint
  order by id;

@@ -18,6 +18,7 @@ select id, message_id, created_at, type, key, exchange, routing_key, nullif(head
                          order by found.id
                          limit $3::integer) as first_ids
                  cross join lateral (select * from outbox.message as by_id
-                                      where by_id.slot = first_ids.slot and by_id.xid = first_ids.xid and by_id.id = first_ids.id) as row_of_log) as first_rows) as summed
+                                      where by_id.slot = first_ids.slot and by_id.xid = first_ids.xid and by_id.id = first_ids.id) as row_of_log
+                offset 0) as first_rows) as summed
  where coalesce(bytes_before, 0) < $4::bigint
  order by id;

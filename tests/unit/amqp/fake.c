@@ -451,6 +451,24 @@ void fake_goodbye(struct fake *fake)
 
 /* ---- a broker that does everything it is asked ---- */
 
+/* Of the basic.publish that was read last: method, ticket, exchange, routing key. */
+static bool is_for(const struct fake *fake, const char *routing_key)
+{
+    const uint8_t *exchange = fake->frame.payload + 6, *key = exchange + 1 + exchange[0];
+
+    return key[0] == strlen(routing_key) && memcmp(key + 1, routing_key, key[0]) == 0;
+}
+
+static void settle(struct fake *fake, uint64_t tag)
+{
+    amqp_basic_nack_t nack = {.delivery_tag = tag};
+
+    if (is_for(fake, FAKE_REFUSED))
+        fake_send(fake, 1, AMQP_BASIC_NACK_METHOD, &nack);
+    else
+        fake_send_ack(fake, tag, false);
+}
+
 /* Answers the method that was read last; false after connection.close. */
 static bool answer(struct fake *f, uint64_t *published)
 {
@@ -494,7 +512,7 @@ static bool answer(struct fake *f, uint64_t *published)
         fake_send(f, f->frame.channel, f->frame.method + 1, nothing); /* its -ok */
         break;
     case AMQP_BASIC_PUBLISH_METHOD:
-        fake_send_ack(f, ++*published, false);
+        settle(f, ++*published);
         break;
     default: /* tune-ok, acknowledgements, content, heartbeats */
         break;
@@ -521,6 +539,34 @@ void fake_serve(struct fake *fake)
 {
     while (try_accept(fake))
         serve_connection(fake);
+}
+
+static void *serve_beside(void *data)
+{
+    struct fake *fake = data;
+
+    do
+        fake_serve(fake);
+    while (errno == EAGAIN); /* nobody came for a while */
+    fake_close(fake);
+    return NULL;
+}
+
+void fake_serve_some(struct fake *fake)
+{
+    static struct fake all[FAKE_SERVED_AT_ONCE];
+
+    for (int i = 0; i < FAKE_SERVED_AT_ONCE; i++) {
+        all[i] = *fake;
+        if (pthread_create(&all[i].thread, NULL, serve_beside, &all[i]))
+            abort();
+    }
+    fake_say(fake);
+    for (int i = 0; i < FAKE_SERVED_AT_ONCE; i++) {
+        pthread_join(all[i].thread, NULL);
+        if (all[i].failure[0])
+            memcpy(fake->failure, all[i].failure, sizeof(fake->failure));
+    }
 }
 
 void fake_end(struct fake *fake)

@@ -77,8 +77,12 @@ void fake_close(struct fake *fake);
 void fake_reset(struct fake *fake);    /* RST */
 bool fake_try_read(struct fake *fake); /* false at the end */
 /* A script of its own: one connection after the other, whatever is asked is done, each publish is
- * confirmed, each consumer gets one message; until fake_end. */
+ * confirmed, but with this routing key refused, each consumer gets one message; until fake_end. */
+#define FAKE_REFUSED "refused"
 void fake_serve(struct fake *fake);
+/* The same for a few connections at a time; says so (fake_hear) once it is ready. */
+#define FAKE_SERVED_AT_ONCE 4
+void fake_serve_some(struct fake *fake);
 void fake_end(struct fake *fake);
 /* The good end: connection.close from the session, answered. */
 void fake_goodbye(struct fake *fake);

@@ -63,3 +63,12 @@ const char *parts_logged(void)
     assert_int_equal(lseek(parts.log, 0, SEEK_SET), 0);
     return text;
 }
+
+int parts_lines(const char *logged, const char *text)
+{
+    int count = 0;
+
+    for (const char *at = logged; (at = strstr(at, text)); at++)
+        count++;
+    return count;
+}

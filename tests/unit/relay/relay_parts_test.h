@@ -30,6 +30,7 @@ void parts_on_failure(void *data, const struct error *failure);
 void parts_advance(int64_t by_us);
 /* What was logged since the last call. */
 const char *parts_logged(void);
+int parts_lines(const char *logged, const char *text); /* how often it says that */
 
 #define PARTS_TEST(name) cmocka_unit_test_setup_teardown(name, parts_setup, parts_teardown)
 

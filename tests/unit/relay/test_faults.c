@@ -1,203 +1,21 @@
-/* The whole relay, from its first question to its last, between a PostgreSQL that this file plays
- * and a broker that does what it is asked. At each place in turn one thing goes wrong: an answer is
- * a refusal, an answer is lost with its connection, a request cannot be sent. Whatever it was,
- * either the relay says that no retry can help, or all rows are published and the position covers
- * them. */
+/* The whole relay, from its first question to its last, between a PostgreSQL that fake_database.c
+ * plays and a broker that does what it is asked: it takes the share over, publishes, sets aside,
+ * tries again, does what an operator wants, empties a leaf, sleeps, comes to rest because the
+ * number of shares changes, goes on, and leaves. At each place in turn something goes wrong, once
+ * or twice in a row: an answer is a refusal, an answer is lost with its connection, a request
+ * cannot be sent. Whatever it was, either the relay says that no retry can help, or all rows are
+ * published, the position covers them, and nothing is set aside any more. */
 #include "outbox/relay/relay.h"
 #include "outbox/runtime/daemon.h"
 #include "tests/unit/amqp/fake.h"
+#include "tests/unit/relay/fake_database.h"
 #include "tests/unit/relay/relay_parts_test.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ROWS      3
-#define TURNS_MAX 8000
-
-/* PostgreSQL ------------------------------------------------------------------------------------
- */
-
-static struct {
-    char t1[64], t2[64]; /* of the position; t2 "": NULL */
-    int64_t last_id, epoch, bound;
-    int writes;   /* of the position, committed */
-    bool writing; /* a write waits for its commit */
-    char t1_new[64], t2_new[64];
-    int64_t last_id_new, bound_new;
-} db;
-
-static int64_t param(int number)
-{
-    return strtoll(fake_param(number), NULL, 10);
-}
-
-static struct pg_result *one_bool(bool value)
-{
-    return fake_row(fake_result("b"), value);
-}
-
-static struct pg_result *position(void)
-{
-    return fake_row(fake_result("tIIIttII"), "(0,1)", db.epoch, (int64_t)77, (int64_t)5, db.t1,
-                    db.t2[0] ? db.t2 : NULL, db.last_id, db.bound);
-}
-
-static struct pg_result *take_over(void)
-{
-    db.epoch++;
-    return fake_row(fake_result("tI"), "(0,1)", db.epoch);
-}
-
-static struct pg_result *poll(void)
-{
-    return fake_row(fake_result("tIII"), "20:20:", (int64_t)100, (int64_t)100, (int64_t)ROWS);
-}
-
-static struct pg_result *begin(void)
-{
-    return fake_row(fake_result("III"), (int64_t)ROWS, (int64_t)ROWS, (int64_t)1);
-}
-
-/* All rows are of one transaction, 10. */
-static struct pg_result *read_fresh(void)
-{
-    struct pg_result *rows = fake_result("IuTttttttttttbi");
-    int64_t after = param(1), up_to = param(2);
-
-    if (param(3) > 10)
-        return rows;
-    for (int64_t id = after + 1; id <= up_to && id <= ROWS; id++) {
-        struct uuid message_id = {.bytes = {[15] = (uint8_t)id}};
-        fake_row(rows, id, &message_id, parts.clock.wall_us, "type", "key", "x", "k", NULL, "{}",
-                 NULL, NULL, NULL, NULL, 1, 2);
-    }
-    return rows;
-}
-
-static struct pg_result *write_position(void)
-{
-    snprintf(db.t1_new, sizeof(db.t1_new), "%s", fake_param(4));
-    snprintf(db.t2_new, sizeof(db.t2_new), "%s", fake_param(5));
-    if (strcmp(db.t2_new, "null") == 0)
-        db.t2_new[0] = 0;
-    db.last_id_new = param(6);
-    db.bound_new = param(8);
-    db.writing = true;
-    return fake_row(fake_result("tt"), "(0,2)", "30");
-}
-
-static void commit(void)
-{
-    if (!db.writing)
-        return;
-    memcpy(db.t1, db.t1_new, sizeof(db.t1));
-    memcpy(db.t2, db.t2_new, sizeof(db.t2));
-    db.last_id = db.last_id_new;
-    db.bound = db.bound_new;
-    db.writing = false;
-    db.writes++;
-}
-
-static struct pg_result *nothing(void)
-{
-    return fake_row(fake_result("i"), 1);
-}
-
-static struct pg_result *hello(void)
-{
-    return fake_row(fake_result("IIbi"), (int64_t)77, (int64_t)5, 0, 1000);
-}
-
-static struct pg_result *timeline(void)
-{
-    return fake_row(fake_result("i"), 1);
-}
-
-static struct pg_result *no_routes(void)
-{
-    return fake_result("tttbb");
-}
-
-static struct pg_result *run(void)
-{
-    return fake_row(fake_result("tti"), "run", NULL, 1);
-}
-
-static struct pg_result *no_pairs(void)
-{
-    return fake_result("II");
-}
-
-static struct pg_result *counts(void)
-{
-    return fake_row(fake_result("III"), (int64_t)0, (int64_t)0, (int64_t)0);
-}
-
-static struct pg_result *no_intents(void)
-{
-    return fake_row(fake_result("nIII"), (int64_t)0, (int64_t)0, (int64_t)0);
-}
-
-static struct pg_result *yes(void)
-{
-    return one_bool(true);
-}
-
-static struct pg_result *no(void)
-{
-    return one_bool(false);
-}
-
-static struct pg_result *committed(void)
-{
-    commit();
-    return NULL;
-}
-
-static const struct {
-    const char *asked;
-    struct pg_result *(*answer)(void);
-} answers[] = {
-    {"relay_planner", nothing},
-    {"listen sagapost_outbox_0", nothing},
-    {"relay_hello", hello},
-    {"relay_patience", nothing},
-    {"relay_own", nothing},
-    {"relay_own_try", yes},
-    {"relay_position_read", position},
-    {"relay_take_over", take_over},
-    {"relay_timeline", timeline},
-    {"relay_routes", no_routes},
-    {"relay_share_turn", run},
-    {"relay_share_look", no},
-    {"relay_share_leave", nothing},
-    {"relay_parked_recover", nothing},
-    {"relay_held", no_pairs},
-    {"relay_parked_count", counts},
-    {"relay_parked_next", no_pairs},
-    {"relay_intents", no_intents},
-    {"relay_proof", yes},
-    {"relay_begin", begin},
-    {"relay_poll", poll},
-    {"relay_read_fresh", read_fresh},
-    {"relay_read_late", no_pairs},
-    {"relay_position_write", write_position},
-    {"relay_sleep_try", yes},
-    {"relay_sleep_end", nothing},
-    {"relay_let_go", yes},
-    {"sync", committed},
-};
-
-static void answer_rightly(void)
-{
-    for (size_t i = 0; i < COUNT_OF(answers); i++)
-        if (strcmp(answers[i].asked, fake_asked()) == 0) {
-            fake_answer(answers[i].asked, answers[i].answer());
-            return;
-        }
-    fail_msg("nobody knows the answer to %s", fake_asked());
-}
+#define TURNS_MAX   8000
+#define PLACES_STEP 5 /* between places where something goes wrong twice */
 
 /* The relay -------------------------------------------------------------------------------------
  */
@@ -207,8 +25,6 @@ static struct config *config;
 static struct relay *relay;
 static struct relay_options options;
 static bool finished;
-static int where; /* the fault strikes, and what it strikes */
-static char what[64];
 static struct error finish; /* code 0: in good order */
 
 static void on_finished(void *data, const struct error *failure)
@@ -224,16 +40,17 @@ static void on_finished(void *data, const struct error *failure)
 static int setup(void **state)
 {
     static const struct setting *const tables[] = {relay_settings, connection_settings, NULL};
-    char program[] = "outbox-relay", amqp[256];
-    char *words[] = {program, NULL}, *variables[] = {amqp, NULL};
+    char program[] = "outbox-relay", often[] = "--truncate-interval=100ms", amqp[256];
+    char *words[] = {program, often, NULL}, *variables[] = {amqp, NULL};
     struct error error;
 
     parts_setup(state);
     fake_init(&broker);
-    fake_start(&broker, fake_serve);
+    fake_start(&broker, fake_serve_some);
+    fake_hear(&broker);
     snprintf(amqp, sizeof(amqp), "SAGAPOST_AMQP=%s", broker.uri);
     if (config_create(&config, tables, &error) < 0 ||
-        config_load(config, 1, words, variables, &error) < 0 ||
+        config_load(config, 2, words, variables, &error) < 0 ||
         settings_read(&options.settings, config, &error) < 0)
         fail_msg("%s", error.message);
     options.loop = parts.loop;
@@ -265,7 +82,7 @@ static void connection_is_lost(void)
 {
     struct error why = {0};
 
-    db.writing = false;
+    fake_database_rolls_back();
     fake_loses_connection();
     error_set(&why, ERROR_POSTGRES, RETRY_RECONNECT, "lost");
     fake_session_options.on_down(fake_session_options.data, fake_session(), &why);
@@ -289,111 +106,220 @@ enum fault {
     FAULTS
 };
 
-static void strike(enum fault fault)
-{
-    const char *asked = what;
+/* What goes wrong in a run: each after so many more answers, or requests. */
+#define STRIKES_MAX 2
+static struct {
+    enum fault fault;
+    int after;
+    char what[64]; /* it struck */
+} strikes[STRIKES_MAX];
+static int strike_count, struck;
 
-    snprintf(what, sizeof(what), "%s", fake_asked());
+static bool strikes_answers(void)
+{
+    return struck < strike_count && strikes[struck].fault < SEND_FULL;
+}
+
+static bool strikes_requests(void)
+{
+    return struck < strike_count && strikes[struck].fault >= SEND_FULL;
+}
+
+static void arm(void)
+{
+    bool full = strikes_requests() && strikes[struck].fault == SEND_FULL;
+
+    fake_session_send_fails(strikes_requests() ? strikes[struck].after : 0,
+                            full ? ERROR_LIMIT : ERROR_STATE, full ? RETRY_LATER : RETRY_RECONNECT);
+}
+
+static void strike(void)
+{
+    enum fault fault = strikes[struck].fault;
+    char *what = strikes[struck].what;
+
+    snprintf(what, sizeof(strikes[struck].what), "%s", fake_asked());
+    struck++;
+    arm();
     switch (fault) {
-    case LOSES_COMMITTED:
-        commit();
-        connection_is_lost();
-        break;
     case REFUSES_FOR_NOW:
-        fake_refuse(asked, RETRY_LATER, "57014");
-        break;
     case REFUSES_AS_BUG:
-        fake_refuse(asked, RETRY_BUG, "XX000");
-        break;
     case REFUSES_FOR_EVER:
-        fake_refuse(asked, RETRY_NEVER, "42501");
+        fake_database_rolls_back();
+        fake_refuse(what,
+                    fault == REFUSES_FOR_NOW  ? RETRY_LATER
+                    : fault == REFUSES_AS_BUG ? RETRY_BUG
+                                              : RETRY_NEVER,
+                    fault == REFUSES_FOR_EVER ? "42501" : "57014");
+        break;
+    case LOSES_COMMITTED:
+        if (strcmp(what, "sync") == 0)
+            fake_database_commits();
+        connection_is_lost();
         break;
     default:
         connection_is_lost();
     }
-    if (fault != LOSES_COMMITTED)
-        db.writing = false;
 }
 
+static double slept; /* when the number of shares was to change */
+
+/* All of the road was walked. */
 static bool is_done(void)
 {
-    return finished || (db.writes > 0 && strcmp(db.t1, "20:20:") == 0 && !db.t2[0] &&
-                        metric_value(parts.stats.sleeps) > 0);
+    return finished || (fake_database_is_settled() && fake_database_shares() == 2 &&
+                        metric_value(parts.stats.sleeps) > slept);
 }
 
-/* Answers until `done`; the one with the number `*place` goes wrong. True when it did. */
-static bool serve(enum fault fault, int *place, bool until_finished)
+/* The operator wants another number of shares once all is settled, and says so again and again. */
+static void change_shares(int turns)
 {
-    bool struck = false;
+    if (fake_database_sharing() == SHARES_STEADY && fake_database_shares() == 1 &&
+        fake_database_is_settled() && metric_value(parts.stats.sleeps) > slept) {
+        slept = metric_value(parts.stats.sleeps);
+        fake_database_wants_shares();
+    }
+    if (fake_database_sharing() != SHARES_STEADY && turns % 8 == 0 && fake_session_is_up() &&
+        !fake_reconnect_asked() && !finished)
+        fake_session_options.on_notify(fake_session_options.data, fake_session(), "", "shares");
+}
 
+static void stands_still(void)
+{
+    for (int i = 0; i < strike_count; i++)
+        print_error("fault %d after %d: %s\n", strikes[i].fault, strikes[i].after, strikes[i].what);
+    fail_msg("it stands still; asked: \"%s\"; log:\n%s", fake_asked(), parts_logged());
+}
+
+/* Answers until all is done, but for what is to go wrong. */
+static void serve(bool until_finished)
+{
     for (int turns = 0; until_finished ? !finished : !is_done(); turns++) {
         if (turns > TURNS_MAX)
-            fail_msg("fault %d at place %d, %s: it stands still; asked: \"%s\"; log:\n%s", fault,
-                     where, what, fake_asked(), parts_logged());
+            stands_still();
+        if (strikes_requests() && fake_session_send_failed()) {
+            struck++;
+            arm();
+        }
         if (fake_reconnect_asked() || !fake_session_is_up())
             connection_is_lost();
-        if (fake_asked()[0] && --*place == 0 && fault < SEND_FULL) {
-            strike(fault);
-            struck = true;
-        } else if (fake_asked()[0]) {
-            answer_rightly();
-        } else {
+        if (!fake_asked()[0]) {
+            change_shares(turns);
             turn();
+        } else if (strikes_answers() && --strikes[struck].after == 0) {
+            strike();
+        } else {
+            fake_database_answer();
         }
     }
-    return struck;
 }
 
-/* False: the fault found no place to strike. */
-static bool run_with(enum fault fault, int place)
+static bool strikes_for_ever(void)
+{
+    for (int i = 0; i < strike_count; i++)
+        if (strikes[i].fault == REFUSES_FOR_EVER)
+            return true;
+    return false;
+}
+
+/* False: not all that was to go wrong found its place. */
+static bool run(void)
 {
     struct error error;
-    bool struck;
 
-    memset(&db, 0, sizeof(db));
-    snprintf(db.t1, sizeof(db.t1), "5:5:");
     finished = false;
-    where = place;
-    what[0] = 0;
+    struck = 0;
     (void)parts_logged();
     fake_session_start();
     if (relay_create(&relay, &options, &error) < 0)
         fail_msg("%s", error.message);
     double confirmed = metric_value(parts.stats.confirmed);
+    slept = metric_value(parts.stats.sleeps);
     relay_start(relay);
-    if (fault >= SEND_FULL)
-        fake_session_send_fails(place, fault == SEND_FULL ? ERROR_LIMIT : ERROR_STATE,
-                                fault == SEND_FULL ? RETRY_LATER : RETRY_RECONNECT);
+    arm();
     fake_session_options.on_up(fake_session_options.data, fake_session());
-    struck = serve(fault, &place, false);
+    serve(false);
     if (!finished)
         relay_drain(relay);
-    struck |= serve(fault, &place, true);
-    struck |= fault >= SEND_FULL && fake_session_send_failed();
+    serve(true);
+    if (strikes_requests() && fake_session_send_failed())
+        struck++;
     if (finish.code == 0) {
-        assert_string_equal(db.t1, "20:20:");
-        assert_string_equal(db.t2, "");
-        assert_true(metric_value(parts.stats.confirmed) - confirmed >= ROWS);
+        assert_true(fake_database_is_settled());
+        assert_true(metric_value(parts.stats.confirmed) - confirmed >= LOG_ROWS);
     } else {
-        assert_int_equal(fault, REFUSES_FOR_EVER);
+        assert_true(strikes_for_ever());
         assert_int_equal(finish.retry, RETRY_NEVER);
         assert_contains(finish.message, "the server says no to ");
     }
     relay_destroy(relay);
     relay = NULL;
-    return struck;
+    return struck == strike_count;
 }
 
 static void test_whatever_goes_wrong(void **state)
 {
     (void)state;
+    strike_count = 1;
     for (enum fault fault = LOSES; fault < FAULTS; fault++) {
-        int place = 1;
+        int place = 0;
 
-        while (run_with(fault, place))
+        do {
             place++;
+            strikes[0].fault = fault;
+            strikes[0].after = place;
+            fake_database_start(parts.clock.wall_us);
+        } while (run());
         print_message("fault %d: %d places\n", fault, place - 1);
-        assert_true(place > 20);
+        assert_true(place > 70);
+    }
+}
+
+/* The second one meets what the first one began: mostly another way in, and once the same again. */
+static void test_whatever_goes_wrong_twice(void **state)
+{
+    static const enum fault first[] = {LOSES_COMMITTED, REFUSES_FOR_NOW, SEND_FULL};
+    static const enum fault second[] = {LOSES, REFUSES_AS_BUG, SEND_LOST, SEND_FULL};
+    int runs = 0;
+
+    (void)state;
+    strike_count = 2;
+    for (size_t i = 0; i < COUNT_OF(first); i++)
+        for (size_t j = 0; j < COUNT_OF(second); j++) {
+            int place = 1 + (int)((i + j) % PLACES_STEP);
+
+            do {
+                strikes[0].fault = first[i];
+                strikes[0].after = place;
+                strikes[1].fault = second[j];
+                strikes[1].after = 1 + place % 3;
+                place += PLACES_STEP;
+                runs++;
+                fake_database_start(parts.clock.wall_us);
+            } while (run());
+        }
+    print_message("%d runs\n", runs);
+}
+
+/* What was set aside waits, is asked for again with growing pauses, and nothing else waits for it:
+ * the share is kept, and an operator's intent is done. It once asked again at once, for ever, and
+ * told nobody. */
+static void test_batches_that_cannot_be_read(void **state)
+{
+    (void)state;
+    strike_count = 0;
+    for (int no_memory = 0; no_memory < 2; no_memory++) {
+        fake_database_start(parts.clock.wall_us);
+        fake_database_batches_fail(parts.clock.monotonic_us + 10 * US_PER_S, no_memory);
+        assert_true(run());
+        const char *log = parts_logged();
+        assert_in_range(fake_database_failed_batches(), 4, 20);
+        assert_int_equal(parts_lines(log, "outbox.parked cannot be read; trying on"), 1);
+        assert_contains(log, no_memory ? "a batch of 2 rows" : "57014");
+        assert_int_equal(parts_lines(log, "outbox.parked can be read again"), 1);
+        assert_true(strstr(log, "intents applied") < strstr(log, "can be read again"));
+        assert_lacks(log, "beginning again");
+        assert_int_equal(fake_database_takeovers(), 2); /* and after the change of shares */
     }
 }
 
@@ -426,6 +352,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_whatever_goes_wrong, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_whatever_goes_wrong_twice, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_batches_that_cannot_be_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
     };
 

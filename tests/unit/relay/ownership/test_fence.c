@@ -139,15 +139,6 @@ static struct pg_result *somebody_waits(bool waits)
     return fake_row(fake_result("b"), waits);
 }
 
-static int lines(const char *log, const char *text)
-{
-    int count = 0;
-
-    for (const char *at = log; (at = strstr(at, text)); at++)
-        count++;
-    return count;
-}
-
 static void test_it_resigns_where_another_waits(void **state)
 {
     (void)state;
@@ -171,13 +162,13 @@ static void test_a_look_that_is_refused_is_told_once(void **state)
     assert_in_range(refuse_for(TERM_S - 3, RETRY_LATER), 3, 4); /* with pauses that double */
     assert_int_equal(parts.failures, 0);
     const char *log = parts_logged();
-    assert_int_equal(lines(log, "cannot be known"), 1);
+    assert_int_equal(parts_lines(log, "cannot be known"), 1);
     assert_contains(log, "share=3");
     assert_contains(log, "42501");
     parts_advance(TERM_S * US_PER_S);
     fence_tick(fence);
     fake_answer("relay_others", somebody_waits(false));
-    assert_int_equal(lines(parts_logged(), "is known again"), 1);
+    assert_int_equal(parts_lines(parts_logged(), "is known again"), 1);
     parts_advance(US_PER_S);
     fence_tick(fence); /* as before */
     fake_answer("relay_others", somebody_waits(false));
@@ -200,7 +191,7 @@ static void test_it_resigns_where_that_cannot_be_known(void **state)
         assert_int_equal(parts.error.retry, RETRY_LATER); /* the relay goes on, whatever it was */
         assert_contains(parts.error.message, "in case one does");
         assert_int_equal(metric_value(parts.stats.resignations), i + 1);
-        assert_int_equal(lines(parts_logged(), "cannot be known"), i == 0);
+        assert_int_equal(parts_lines(parts_logged(), "cannot be known"), i == 0);
         fence_lower(fence, "the share was given up");
         fence_raise(fence, &server); /* nobody waited */
     }
@@ -214,7 +205,7 @@ static void test_a_look_that_cannot_be_sent_is_told(void **state)
     fake_session_send_fails(1, ERROR_LIMIT, RETRY_LATER);
     fence_tick(fence);
     assert_string_equal(fake_asked(), "");
-    assert_int_equal(lines(parts_logged(), "cannot be known"), 1);
+    assert_int_equal(parts_lines(parts_logged(), "cannot be known"), 1);
     parts_advance(TERM_S * US_PER_S);
     fence_tick(fence);
     assert_string_equal(fake_asked(), "relay_others");
@@ -234,7 +225,7 @@ static void test_an_outage_ends(void **state)
     (void)state;
     let_a_term_pass();
     fake_refuse("relay_others", RETRY_LATER, "53200");
-    assert_int_equal(lines(parts_logged(), "cannot be known"), 1);
+    assert_int_equal(parts_lines(parts_logged(), "cannot be known"), 1);
     lane_start(lane);
     for (int turns = 0; !lane_is_up(lane); turns++) {
         assert_in_range(turns, 0, TURNS_MAX);
@@ -253,7 +244,7 @@ static void test_an_outage_ends(void **state)
     (void)parts_logged();
     let_a_term_pass();
     fake_refuse("relay_others", RETRY_LATER, "53200");
-    assert_int_equal(lines(parts_logged(), "cannot be known"), 1);
+    assert_int_equal(parts_lines(parts_logged(), "cannot be known"), 1);
 }
 
 int main(void)
