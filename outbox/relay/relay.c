@@ -61,6 +61,12 @@ static bool publish(struct relay *relay)
     return lane_publish(relay->lane, SEND_AT_ONCE);
 }
 
+/* Rows that wait, or are still to be read, keep it from moving over empty windows. */
+bool relay_owes_position(const struct relay *relay)
+{
+    return relay->position_wanted && flow_rows(relay->flow) == 0 && !windows_t2(relay->windows);
+}
+
 /* The position follows what is settled: in steps of a part of the window, at once where publishing
  * waits for the window, or after an interval. */
 static bool persist(struct relay *relay)
@@ -68,8 +74,7 @@ static bool persist(struct relay *relay)
     uint32_t window = relay->options.settings.window;
     uint32_t settled = flow_settled(relay->flow);
     int64_t due_us = relay->position_written_us + relay->options.settings.position_interval_us;
-    bool moved = settled > 0 || (relay->position_wanted && flow_rows(relay->flow) == 0 &&
-                                 !windows_t2(relay->windows));
+    bool moved = settled > 0 || relay_owes_position(relay);
 
     if (!moved || position_writer_is_busy(relay->writer))
         return false;
@@ -252,17 +257,23 @@ static void on_routes(void *data, struct pg_result *result, const struct error *
                     failure); /* somebody alters the table, say */
     else if (failure)
         relay_on_failure(relay, failure);
-    else if (!failure && routes_load(relay->routes, pg_result_keep(result), &error) < 0)
-        log_failure(LOG_LEVEL_ERROR, "outbox.route cannot be used", &error);
+    else if (routes_load(relay->routes, pg_result_keep(result), &error) >= 0)
+        return;
+    else if (relay_owns(relay))
+        log_failure(LOG_LEVEL_ERROR, "outbox.route cannot be used: the routes of before stay",
+                    &error);
+    else /* there may be none of before: every message would go to the default exchange */
+        relay_on_failure(relay, &error);
 }
 
 void relay_ask_routes(struct relay *relay)
 {
     struct error error = {0};
 
-    if (pg_session_send(relay->session, &sql_relay_routes, NULL, on_routes, relay, &error) < 0 ||
-        pg_session_sync(relay->session, NULL, NULL, &error) < 0)
-        return; /* the connection is gone */
+    if ((pg_session_send(relay->session, &sql_relay_routes, NULL, on_routes, relay, &error) < 0 ||
+         pg_session_sync(relay->session, NULL, NULL, &error) < 0) &&
+        error.retry != RETRY_RECONNECT) /* else the connection is gone */
+        relay_on_failure(relay, &error);
 }
 
 bool relay_can_publish(void *data)

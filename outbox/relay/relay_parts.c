@@ -83,6 +83,8 @@ static int create_session(struct relay *relay, struct error *error)
         .application_name = relay->application_name,
         .primary_only = true,
         .connect_timeout_us = settings->connect_timeout_us,
+        /* An owner has its term; one that asks for the share, or waits for it, has this. */
+        .silence_limit_us = LEASE_WAIT_MS * (int64_t)US_PER_MS + 2 * settings->lease_term_us,
         .backoff_base_us = settings->backoff_base_us,
         .backoff_cap_us = settings->backoff_cap_us,
         .on_up = relay_on_up,

@@ -91,6 +91,7 @@ void relay_on_written(void *data, uint32_t rows_aside);
 void relay_on_leaves(void *data);
 void relay_on_loaded(void *data);
 bool relay_can_publish(void *data);
+bool relay_owes_position(const struct relay *relay); /* nothing is settled, and it may move */
 void relay_on_standby(void *data);
 void relay_on_owner(void *data, const struct lease_position *at);
 void relay_on_failure(void *data, const struct error *failure);

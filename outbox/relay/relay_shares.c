@@ -98,10 +98,11 @@ bool relay_at_barrier(struct relay *relay)
 }
 
 /* Nothing is in flight. That RabbitMQ lets nobody else publish must be proven too: a former owner's
- * messages may still be on their way. */
+ * messages may still be on their way. A position that was wanted and cannot move, because rows are
+ * left that will not be sent, is not waited for: it once was, for ever. */
 bool relay_has_paused(struct relay *relay)
 {
-    if (relay->asked_rest || relay->position_wanted || !lane_is_open(relay->lane))
+    if (relay->asked_rest || relay_owes_position(relay) || !lane_is_open(relay->lane))
         return false;
     relay->asked_rest = true;
     FAILPOINT("share-paused");

@@ -8,10 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A standby's wait holds a snapshot, which keeps vacuum from removing rows: it is ended and begun
- * again. */
-#define WAIT_MS 60000
-
 /* Between looks at the lock of one that does not wait for it. */
 #define LOOK_PAUSE_US (500 * US_PER_MS)
 
@@ -289,7 +285,7 @@ static void wait_for_lock(struct lease *lease)
     bool waits = lease->options.can_publish(lease->options.data);
 
     if (waits)
-        set_patience(lease, lease->waited ? WAIT_MS : 100, 0);
+        set_patience(lease, lease->waited ? LEASE_WAIT_MS : 100, 0);
     begin_params(lease);
     send(lease, waits ? &sql_relay_own : &sql_relay_own_try, waits ? on_locked : on_tried);
 }

@@ -20,6 +20,10 @@
 /* The newest migration of part outbox that this program needs. */
 #define LEASE_MIGRATION_NEEDED 18
 
+/* A standby's wait for the lock holds a snapshot, which keeps vacuum from removing rows: it is
+ * ended and begun again. Nothing that is asked on the relay's connection takes longer. */
+#define LEASE_WAIT_MS 60000
+
 struct lease;
 
 enum lease_state {

@@ -1,5 +1,6 @@
 #include "outbox/relay/ownership/sharing.h"
 #include "outbox/relay/sql.h"
+#include "outbox/runtime/log.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -96,12 +97,25 @@ void sharing_look(struct sharing *sharing)
     send(sharing, &sql_relay_share_look, NULL, on_looked);
 }
 
+/* The relay leaves all the same; the next owner of the share says that nothing is in flight. */
+static void on_left(void *data, struct pg_result *result, const struct error *failure)
+{
+    struct sharing *sharing = data;
+
+    (void)result;
+    if (failure && failure->retry != RETRY_RECONNECT)
+        log_failure(LOG_LEVEL_WARN,
+                    "the share is not given back in good order: a change of the number of shares "
+                    "waits for its next owner",
+                    failure, LOG_INT("share", sharing->options.share));
+}
+
 void sharing_leave(struct sharing *sharing)
 {
     pg_params_reset(&sharing->params);
     pg_params_int4(&sharing->params, sharing->options.share);
     pg_params_int8(&sharing->params, sharing->epoch);
-    send(sharing, &sql_relay_share_leave, &sharing->params, NULL);
+    send(sharing, &sql_relay_share_leave, &sharing->params, on_left);
 }
 
 void sharing_start(struct sharing *sharing, int64_t epoch)

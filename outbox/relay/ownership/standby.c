@@ -5,10 +5,14 @@
 #include "outbox/runtime/log.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* An owner's silence is looked for so often in a term, but no more often than it speaks. */
 #define LOOKS_IN_A_TERM 4
 #define PAUSE_MAX_US    US_PER_S
+
+#define ONE_ROLE      "all relays of a database must log in as one role"
+#define ATTEMPTS_TOLD 2 /* to connect, in vain */
 
 enum standby_column { STANDBY_PID, STANDBY_SINCE, STANDBY_SECONDS, STANDBY_ENDED };
 
@@ -33,8 +37,7 @@ static void arm(struct standby *standby)
 static void say_blind(struct standby *standby, const char *why)
 {
     if (!standby->said)
-        log_warn("an owner of the share that goes silent cannot be replaced: all relays of a "
-                 "database must log in as one role",
+        log_warn("an owner of the share that goes silent cannot be replaced",
                  LOG_INT("share", standby->options.share), LOG_STR("reason", why));
     standby->said = true;
 }
@@ -42,19 +45,23 @@ static void say_blind(struct standby *standby, const char *why)
 static void on_looked(void *data, struct pg_result *result, const struct error *failure)
 {
     struct standby *standby = data;
+    struct error why = {0};
 
     standby->asked = false;
     if (standby->leaving)
         loop_timer_arm_in(standby->timer, 0);
     if (failure) {
+        why = *failure;
+        if (strcmp(failure->sqlstate, "42501") == 0)
+            error_context(&why, ONE_ROLE);
         if (failure->retry != RETRY_RECONNECT)
-            say_blind(standby, failure->message);
+            say_blind(standby, why.message);
         return;
     }
     if (pg_result_rows(result) == 0)
         return;
     if (pg_is_null(result, 0, STANDBY_SECONDS)) {
-        say_blind(standby, "pg_stat_activity does not show what its connection does");
+        say_blind(standby, "pg_stat_activity does not show what its connection does: " ONE_ROLE);
         return;
     }
     standby->said = false;
@@ -112,9 +119,10 @@ static void on_up(void *data, struct pg_session *session)
 
 static void on_down(void *data, struct pg_session *session, const struct error *why)
 {
-    (void)data; /* the first connection, to the same server, says so */
-    (void)session;
-    (void)why;
+    /* The first connection, to the same server, tells of one that is lost; but not that there is
+     * room for no second one. */
+    if (pg_session_attempts(session) == ATTEMPTS_TOLD)
+        say_blind(data, why->message);
 }
 
 void standby_start(struct standby *standby)

@@ -205,7 +205,7 @@ static void on_chunk(void *data, struct pg_result *result, const struct error *f
     stream->chunk = chunk;
     stream->next = 0;
     more = chunk_size_learn(&stream->size, chunk);
-    if (more) {
+    if (chunk && more) {
         stream->last_id = pg_int(chunk->rows, rows - 1, ROW_ID);
     } else {
         stream->last_id = stream->up_to;

@@ -2,6 +2,7 @@
 #include "outbox/relay/reading/wakeup_machine.h"
 #include "outbox/relay/sql.h"
 #include "outbox/runtime/clock.h"
+#include "outbox/runtime/log.h"
 
 #include <stdlib.h>
 
@@ -10,6 +11,7 @@
 #define GROWING_CAP_US  (100 * US_PER_MS)
 #define REFUSALS_MAX    10
 #define FOUND_OFTEN     64
+#define ATTEMPTS_TOLD   2 /* to connect a second time, in vain */
 /* A look that finds fewer rows is followed by a pause, in which the next ones gather: at 1,000
  * messages/s every row had its own look, an empty one after it, and often a sleep. */
 #define FEW_ROWS 100
@@ -25,6 +27,7 @@ struct wakeup {
     struct loop_timer *timer;
     struct pg_session *second; /* NULL: was never needed */
     bool waiting_2;            /* the lock's queue was joined on this connection */
+    bool said_2;               /* that this cannot be done */
     struct pg_params params;
 };
 
@@ -71,16 +74,30 @@ static void on_unlocked(void *data, struct pg_result *result, const struct error
         wakeup->options.on_failure(wakeup->options.data, failure);
 }
 
+/* Nobody waits longer than a moment for it: rows are looked for all the time. */
+static void say_2(struct wakeup *wakeup, const struct error *failure)
+{
+    if (!wakeup->said_2)
+        log_failure(LOG_LEVEL_WARN,
+                    "polling while a writer stays open: its end cannot be waited for on a second "
+                    "connection to PostgreSQL",
+                    failure, LOG_INT("share", wakeup->options.share));
+    wakeup->said_2 = true;
+}
+
 static void on_granted_2(void *data, struct pg_result *result, const struct error *failure)
 {
     struct wakeup *wakeup = data;
 
     (void)result;
     wakeup->waiting_2 = false;
-    if (!failure)
+    if (!failure) {
+        wakeup->said_2 = false;
         happened(wakeup, WAKEUP_GRANTED_2);
-    else if (failure->retry != RETRY_RECONNECT)
+    } else if (failure->retry != RETRY_RECONNECT) {
+        say_2(wakeup, failure);
         pg_session_reconnect(wakeup->second, "the lock's queue could not be joined");
+    }
 }
 
 static void join_queue(struct wakeup *wakeup)
@@ -104,8 +121,9 @@ static void on_down_2(void *data, struct pg_session *session, const struct error
 {
     struct wakeup *wakeup = data;
 
-    (void)session;
-    (void)why; /* the relay's own connection to the same server tells of it */
+    /* The relay's own connection to the same server tells of one that is lost. */
+    if (pg_session_attempts(session) == ATTEMPTS_TOLD && wakeup->state != WAKEUP_OFF)
+        say_2(wakeup, why);
     wakeup->waiting_2 = false;
     happened(wakeup, WAKEUP_LOST_2);
 }
@@ -124,7 +142,8 @@ static void queue(struct wakeup *wakeup)
     options.on_up = on_up_2;
     options.on_down = on_down_2;
     options.on_notify = NULL;
-    options.lock_timeout_us = options.statement_timeout_us = 0; /* it is there to wait */
+    /* It is there to wait. */
+    options.lock_timeout_us = options.statement_timeout_us = options.silence_limit_us = 0;
     options.data = wakeup;
     if (pg_session_create(&wakeup->second, wakeup->options.loop, &options, &error) < 0)
         wakeup->options.on_failure(wakeup->options.data, &error);

@@ -41,6 +41,14 @@ static void fail(struct position_writer *writer, const struct error *failure)
     writer->options.on_failure(writer->options.data, failure);
 }
 
+/* Where the connection is gone, we will be stopped. Anything else must not leave half a group
+ * behind, nor a write that is busy for ever. */
+static void not_sent(struct position_writer *writer, const struct error *error)
+{
+    if (error->retry != RETRY_RECONNECT && error->code != ERROR_STATE)
+        fail(writer, error);
+}
+
 /* The row was not where it was left ------------------------------------------------------------ */
 
 /* Somebody rewrote the table, or took the share over: the epoch tells. */
@@ -77,7 +85,7 @@ static void find(struct position_writer *writer)
     if (pg_session_send(writer->options.session, &sql_relay_position_read, &writer->params,
                         on_found, writer, &error) < 0 ||
         pg_session_sync(writer->options.session, NULL, NULL, &error) < 0)
-        return; /* the connection is gone: we will be stopped */
+        not_sent(writer, &error);
 }
 
 /* Answers -------------------------------------------------------------------------------------- */
@@ -308,10 +316,8 @@ static void send_write(struct position_writer *writer)
     if (failed >= 0)
         failed = pg_session_sync(writer->options.session, on_committed, writer, &error);
     FAILPOINT("position-transaction");
-    /* Where the connection is gone, we will be stopped; anything else must not leave half a group
-     * behind. */
-    if (failed < 0 && error.retry != RETRY_RECONNECT && error.code != ERROR_STATE)
-        fail(writer, &error);
+    if (failed < 0)
+        not_sent(writer, &error);
 }
 
 static void on_retry_timer(void *data)

@@ -35,6 +35,7 @@ static struct {
 
 struct pg_session_options fake_session_options;
 bool fake_session_creations_fail;
+unsigned fake_session_attempts_failed = 1;
 int fake_sessions_open;
 
 /* For the test ----------------------------------------------------------------------------------
@@ -56,6 +57,7 @@ void fake_session_start(void)
     fake_session_stop();
     fake.up = true;
     fake_session_creations_fail = false;
+    fake_session_attempts_failed = 1;
 }
 
 void fake_session_stop(void)
@@ -353,7 +355,7 @@ INSTEAD(void, pg_session_reconnect, (struct pg_session * session, const char *wh
 INSTEAD(unsigned, pg_session_attempts, (const struct pg_session *session))
 {
     assert_ptr_equal(session, fake_session());
-    return fake.up ? 0 : 1;
+    return fake.up ? 0 : fake_session_attempts_failed;
 }
 
 INSTEAD(int, pg_session_backend_pid, (const struct pg_session *session))

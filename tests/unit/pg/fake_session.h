@@ -48,7 +48,8 @@ const char *fake_reconnect_asked(void);
 /* What pg_session_create got last; `creations_fail`: ERROR_NO_MEMORY. */
 extern struct pg_session_options fake_session_options;
 extern bool fake_session_creations_fail;
-extern int fake_sessions_open; /* created and not destroyed */
+extern unsigned fake_session_attempts_failed; /* while it is down; 1 */
+extern int fake_sessions_open;                /* created and not destroyed */
 
 /* A result of no rows with these columns, a letter each: b bool, i integer, I bigint, t text,
  * u uuid, T timestamptz, n bigint that is NULL, N timestamptz that is NULL. */

@@ -103,6 +103,11 @@ void fake_database_wants_shares(void)
     tables.sharing = ours.sharing = SHARES_WANTED;
 }
 
+bool fake_database_leaf_is_empty(void)
+{
+    return !tables.leaf;
+}
+
 int fake_database_takeovers(void)
 {
     return (int)tables.epoch;

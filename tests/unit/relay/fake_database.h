@@ -36,5 +36,6 @@ void fake_database_wants_shares(void); /* two of them */
 void fake_database_batches_fail(int64_t until_us, bool no_memory);
 int fake_database_failed_batches(void);
 int fake_database_takeovers(void);
+bool fake_database_leaf_is_empty(void);
 
 #endif

@@ -5,6 +5,7 @@
  * or twice in a row: an answer is a refusal, an answer is lost with its connection, a request
  * cannot be sent. Whatever it was, either the relay says that no retry can help, or all rows are
  * published, the position covers them, and nothing is set aside any more. */
+#include "outbox/relay/ownership/lease.h"
 #include "outbox/relay/relay.h"
 #include "outbox/runtime/daemon.h"
 #include "tests/unit/amqp/fake.h"
@@ -323,6 +324,94 @@ static void test_batches_that_cannot_be_read(void **state)
     }
 }
 
+static void begin(void)
+{
+    struct error error;
+
+    finished = false;
+    strike_count = struck = 0;
+    (void)parts_logged();
+    fake_session_start();
+    if (relay_create(&relay, &options, &error) < 0)
+        fail_msg("%s", error.message);
+    slept = metric_value(parts.stats.sleeps);
+    relay_start(relay);
+}
+
+static void end(void)
+{
+    serve(false);
+    relay_drain(relay);
+    serve(true);
+    assert_true(fake_database_is_settled());
+    relay_destroy(relay);
+    relay = NULL;
+}
+
+/* The log waits, because as much is set aside as may be, and an emptied leaf wants the position to
+ * move, which it cannot over rows that wait. A relay that came to rest then waited for it for ever.
+ */
+static void test_the_number_of_shares_changes_while_the_log_waits(void **state)
+{
+    uint32_t parked_rows = options.settings.parked_rows;
+
+    (void)state;
+    options.settings.parked_rows = 1;
+    fake_database_start(parts.clock.wall_us);
+    fake_database_batches_fail(INT64_MAX, false);
+    begin();
+    fake_session_options.on_up(fake_session_options.data, fake_session());
+    for (int turns = 0; fake_database_sharing() != SHARES_RESTED; turns++) {
+        if (turns > TURNS_MAX)
+            stands_still();
+        if (fake_database_leaf_is_empty() && fake_database_sharing() == SHARES_STEADY)
+            fake_database_wants_shares();
+        if (fake_asked()[0]) {
+            fake_database_answer();
+        } else {
+            change_shares(turns);
+            turn();
+        }
+    }
+    fake_database_batches_fail(0, false);
+    end();
+    options.settings.parked_rows = parked_rows;
+}
+
+/* Without the routes every message would go to the default exchange. */
+static void test_nothing_is_sent_without_routes(void **state)
+{
+    (void)state;
+    fake_database_start(parts.clock.wall_us);
+    begin();
+    fake_session_options.on_up(fake_session_options.data, fake_session());
+    while (strcmp(fake_asked(), "relay_routes") != 0)
+        if (fake_asked()[0])
+            fake_database_answer();
+        else
+            turn();
+    fault_arm("alloc", 1, ENOMEM);
+    fake_answer("relay_routes", fake_row(fake_result("tttbb"), "type", "there", "key", 0, 0));
+    assert_true(fault_disarm());
+    assert_non_null(fake_reconnect_asked());
+    assert_contains(parts_logged(), "the 1 rows of outbox.route");
+    end();
+}
+
+/* Before a relay owns the share nothing but this ends a wait for an answer that never comes; and a
+ * wait for the lock must not be taken for one. */
+static void test_a_server_that_says_nothing_is_given_up(void **state)
+{
+    (void)state;
+    fake_database_start(parts.clock.wall_us);
+    begin();
+    assert_in_range(fake_session_options.silence_limit_us,
+                    LEASE_WAIT_MS * US_PER_MS + options.settings.lease_term_us,
+                    5 * 60 * (int64_t)US_PER_S);
+    fake_session_options.on_up(fake_session_options.data, fake_session());
+    end();
+}
+
 /* Each part in turn finds no memory: those before it are given back. */
 static void test_no_memory(void **state)
 {
@@ -354,6 +443,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_whatever_goes_wrong, setup, teardown),
         cmocka_unit_test_setup_teardown(test_whatever_goes_wrong_twice, setup, teardown),
         cmocka_unit_test_setup_teardown(test_batches_that_cannot_be_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_number_of_shares_changes_while_the_log_waits,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_is_sent_without_routes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_server_that_says_nothing_is_given_up, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
     };
 

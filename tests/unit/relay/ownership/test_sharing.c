@@ -153,6 +153,12 @@ static void test_leaving_names_the_epoch(void **state)
     assert_string_equal(fake_asked(), "relay_share_leave");
     assert_string_equal(fake_param(1), "2");
     assert_string_equal(fake_param(2), "9");
+    fake_refuse("relay_share_leave", RETRY_LATER, "55P03");
+    assert_contains(parts_logged(), "not given back in good order");
+    sharing_leave(sharing);
+    fake_loses_connection(); /* the next owner will have been told nothing either way */
+    assert_string_equal(parts_logged(), "");
+    assert_int_equal(parts.failures, 0);
     sharing_destroy(sharing);
 }
 

@@ -103,6 +103,30 @@ static void test_a_lost_connection_is_waited_for(void **state)
     standby_destroy(standby);
 }
 
+/* The server has room for the first connection and none for the second. */
+static void test_a_connection_that_never_comes_is_told(void **state)
+{
+    struct standby *standby = create();
+    struct error why = {0};
+
+    (void)state;
+    standby_start(standby);
+    error_set(&why, ERROR_POSTGRES, RETRY_LATER, "too many connections for role \"relay\"");
+    fake_session_up(false);
+    for (fake_session_attempts_failed = 1; fake_session_attempts_failed < 10;
+         fake_session_attempts_failed++) {
+        fake_session_options.on_down(fake_session_options.data, fake_session(), &why);
+        parts_advance(LOOK_US);
+    }
+    const char *log = parts_logged();
+    assert_int_equal(parts_lines(log, "cannot be replaced"), 1);
+    assert_contains(log, "too many connections");
+    fake_session_up(true);
+    parts_advance(LOOK_US);
+    fake_answer("relay_standby", owner(1, false));
+    standby_destroy(standby);
+}
+
 /* The lock comes before the answer of the question that freed it. */
 static void test_the_last_answer_is_heard_out(void **state)
 {
@@ -176,6 +200,7 @@ int main(void)
         PARTS_TEST(test_a_silent_owner_is_ended),
         PARTS_TEST(test_blindness_is_said_once),
         PARTS_TEST(test_a_lost_connection_is_waited_for),
+        PARTS_TEST(test_a_connection_that_never_comes_is_told),
         PARTS_TEST(test_the_last_answer_is_heard_out),
         PARTS_TEST(test_no_connection_to_look_with),
         PARTS_TEST(test_no_memory),

@@ -164,12 +164,29 @@ static void test_in_the_midst_of_a_window_the_last_id_is_its_own(void **state)
     written();
 }
 
+/* Somebody rewrote the table, and at that moment nothing can be asked: the write was under way for
+ * ever once, and the position stood still without a word. */
+static void test_a_row_that_cannot_be_looked_for_is_told(void **state)
+{
+    (void)state;
+    read_two_windows();
+    publish(4);
+    position_writer_write(writer);
+    fake_session_send_fails(1, ERROR_LIMIT, RETRY_LATER);
+    fake_refuse("relay_position_write", RETRY_BUG, "22012");
+    assert_true(fake_session_send_failed());
+    assert_int_equal(parts.failures, 1);
+    assert_contains(parts.error.message, "it cannot be sent");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_the_highest_id_is_not_that_of_the_last_row, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_in_the_midst_of_a_window_the_last_id_is_its_own, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_row_that_cannot_be_looked_for_is_told, setup,
                                         teardown),
     };
 
