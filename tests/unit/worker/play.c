@@ -201,6 +201,12 @@ static void refuse(enum error_retry retry, const char *sqlstate)
     fake_refuse(stage.what, retry, sqlstate);
 }
 
+void play_refuse(enum error_retry retry, const char *sqlstate)
+{
+    (void)snprintf(stage.what, sizeof stage.what, "%s", fake_asked());
+    refuse(retry, sqlstate);
+}
+
 static void strike(const struct play *play)
 {
     has_struck = true;

@@ -49,6 +49,8 @@ void play_until(const struct play *play, bool (*until)(void));
 void play_stop(const struct play *play);
 /* What was logged since play_start. */
 const char *play_logged(void);
+/* For play->answer: the oldest question is refused; its transaction has failed. */
+void play_refuse(enum error_retry retry, const char *sqlstate);
 /* The connection to PostgreSQL is lost; a new one comes. */
 void play_loses_session(const struct play *play);
 

@@ -93,9 +93,29 @@ static void answer_transient(void)
     fake_answer("worker_reply_transient", fake_row(fake_result("t"), "recorded"));
 }
 
+static const struct play play;
+
+/* What never works. */
+static bool answer_wrongly(void)
+{
+    bool is_batch = strcmp(fake_asked(), "worker_execute_batch") == 0;
+    bool is_answer = strcmp(fake_asked(), "worker_reply_transient") == 0;
+    if (shop.loses && is_batch) {
+        play_loses_session(&play);
+    } else if ((shop.refuses && is_batch) || (shop.refuses_answers && is_answer)) {
+        play_refuse(RETRY_BUG, "XX000");
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static bool answer(void)
 {
     const char *asked = fake_asked();
+    if (answer_wrongly()) {
+        return true;
+    }
     if (strcmp(asked, "worker_schema_version") == 0) {
         fake_answer(asked, versions());
     } else if (strcmp(asked, "worker_load_handlers") == 0) {
@@ -161,6 +181,49 @@ static void whatever_goes_wrong_commands_are_carried_out(void **state)
     play_with_faults(&play, 8);
 }
 
+static bool is_answered(void)
+{
+    for (int i = 0; i < COMMANDS; i++) {
+        if (!shop.answered[i]) {
+            return false;
+        }
+    }
+    return fake_broker_is_empty();
+}
+
+/* Answered `transient` once it is known that no try of ours helps; the saga goes on with it. */
+static void what_never_works_is_answered(void **state)
+{
+    (void)state;
+    for (int loses = 0; loses < 2; loses++) {
+        play_start(&play);
+        shop.refuses = !loses;
+        shop.loses = loses;
+        fake_session_options.on_up(fake_session_options.data, fake_session());
+        play_until(&play, is_answered);
+        assert_contains(play_logged(), loses ? "no connection, trying again"
+                                             : "a command failed alone, it is tried again");
+        assert_int_equal(fake_broker_rejected(), 0);
+        play_stop(&play);
+        for (int i = 0; i < COMMANDS; i++) {
+            assert_int_equal(shop.times[i], 0);
+        }
+    }
+}
+
+static void what_cannot_be_answered_either_is_set_apart(void **state)
+{
+    (void)state;
+    play_start(&play);
+    shop.refuses = shop.refuses_answers = true;
+    fake_session_options.on_up(fake_session_options.data, fake_session());
+    play_until(&play, fake_broker_is_empty);
+    assert_int_equal(fake_broker_rejected(), COMMANDS);
+    assert_contains(play_logged(), "a command can be neither carried out nor answered");
+    assert_contains(play_logged(), "command rejected to the dead-letter queue");
+    play_stop(&play);
+}
+
 static void without_memory_it_does_not_start(void **state)
 {
     (void)state;
@@ -171,6 +234,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(whatever_goes_wrong_commands_are_carried_out, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(what_never_works_is_answered, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_be_answered_either_is_set_apart, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(without_memory_it_does_not_start, setup, teardown),
     };
