@@ -1,5 +1,5 @@
 -- Schemas, roles, PUBLIC, search paths, UUIDv7.
-select plan(17);
+select plan(18);
 
 select has_schema('outbox');
 select has_schema('inbox');
@@ -47,6 +47,16 @@ begin
 end
 $$;
 select results_eq('select n from sorted order by id', 'select generate_series(1, 20)', 'ids of different milliseconds sort by time');
+
+-- PostgreSQL 16 and 17 took these words for themselves: no function's parameter may have one of them for a name any more ("SQL Key Words" in
+-- its manual, those that cannot be the name of a function or a type).
+select is_empty(
+    $$ select p.oid::regprocedure, named
+       from pg_proc as p, unnest(p.proargnames) as named
+       where p.pronamespace in ('outbox'::regnamespace, 'inbox'::regnamespace, 'saga'::regnamespace)
+         and named in ('json', 'json_array', 'json_arrayagg', 'json_exists', 'json_object', 'json_objectagg', 'json_query', 'json_scalar',
+                       'json_serialize', 'json_table', 'json_value', 'merge_action', 'system_user') $$,
+    'no parameter has a name that a later PostgreSQL refuses');
 
 -- The record of migrations belongs to sagapost migrate; everybody may read it.
 select has_table('outbox', 'migration', 'outbox.migration');
