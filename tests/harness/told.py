@@ -67,6 +67,13 @@ class Told:
             (step, operation, state, times),
         )
 
+    def forget(self):
+        """As if nobody had been told to do anything: for the next test with the same tables."""
+        self.place.sql(
+            "delete from told.behaviour; do $$ begin execute (select coalesce('drop sequence ' || string_agg(format('told.%I', sequencename), ', '), '')"
+            " from pg_sequences where schemaname = 'told' and sequencename like 'calls\\_%'); end $$"
+        )
+
     def calls(self, step, operation):
         last, called = self.place.sql(f"select last_value, is_called from told.calls_{step}_{operation}")[0]
         return last if called else 0

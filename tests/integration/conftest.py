@@ -49,4 +49,5 @@ def shared_log(request):
         print(told.worker.log()[-3000:])
         ended = [f"{daemon.program} ended with {daemon.process.returncode}:\n{daemon.log()[-3000:]}" for daemon in told.programs.values() if not daemon.alive()]
         start_missing(told)
+        told.forget()
         assert not ended, "\n".join(ended)
