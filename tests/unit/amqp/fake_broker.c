@@ -271,7 +271,7 @@ INSTEAD(void, broker_reject, (struct broker * broker, uint64_t tag))
     struct message *message = out_with(tag);
     if (!message)
         fail_msg("tag %llu is rejected, and is not out", (unsigned long long)tag);
-    if (!is_struck())
+    else if (!is_struck())
         message->state = IS_REJECTED;
 }
 

@@ -74,7 +74,7 @@ static int asked_for(int asked[COMMANDS])
 
 static void execute(void)
 {
-    int asked[COMMANDS];
+    int asked[COMMANDS] = {0};
     int count = asked_for(asked);
     struct pg_result *rows = fake_result("itttt");
     assert_true(count > 0);
@@ -87,7 +87,7 @@ static void execute(void)
 
 static void answer_transient(void)
 {
-    int asked[COMMANDS];
+    int asked[COMMANDS] = {0};
     assert_int_equal(asked_for(asked), 1);
     shop.answering[asked[0]] = true;
     fake_answer("worker_reply_transient", fake_row(fake_result("t"), "recorded"));
