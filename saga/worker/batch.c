@@ -1,6 +1,7 @@
 #include "saga/worker/batch_private.h"
 
 #include "outbox/runtime/failpoint.h"
+#include "saga/worker/roll_back.h"
 #include "saga/worker/sql.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -206,23 +207,6 @@ static void on_rolled_back(void *data, struct pg_result *result, const struct er
     finish(batch);
 }
 
-/* With the connection, the transaction is gone too: then batch_connection_lost comes. So one that
- * cannot be rolled back ends with its connection: the next BEGIN would be inside it, and the next
- * COMMIT would keep what has failed. */
-static void roll_back(struct batch *batch)
-{
-    struct error error;
-    assert(batch->failure.code != 0);
-    if (!pg_session_is_up(batch->session)) {
-        return;
-    }
-    if (pg_session_send_text(batch->session, "ROLLBACK", NULL, NULL, &error) < 0) {
-        pg_session_reconnect(batch->session, error.message);
-        return;
-    }
-    sync_then(batch, on_rolled_back);
-}
-
 /* At the head of each on_*: true when the group before has failed, and that is being dealt with. */
 static bool group_failed(struct batch *batch, const struct error *failure)
 {
@@ -230,7 +214,7 @@ static bool group_failed(struct batch *batch, const struct error *failure)
     if (batch->failure.code == 0) {
         return false;
     }
-    roll_back(batch);
+    roll_back(batch->session, on_rolled_back, batch);
     return true;
 }
 

@@ -4,6 +4,7 @@
 
 #include "outbox/runtime/failpoint.h"
 #include "outbox/runtime/log.h"
+#include "saga/worker/roll_back.h"
 #include "saga/worker/sql.h"
 #include <assert.h>
 #include <string.h>
@@ -161,21 +162,6 @@ static void give_up(struct execute *execute, struct held_message *message)
     begin(execute, &sql_worker_reply_transient);
 }
 
-/* A transaction that cannot be rolled back ends with its connection: the next BEGIN would be inside
- * it, and the next COMMIT would keep what has failed. Without a connection on_down comes. */
-static void roll_back(struct execute *execute)
-{
-    struct error error;
-    if (!pg_session_is_up(execute->session)) {
-        return;
-    }
-    if (pg_session_send_text(execute->session, "ROLLBACK", NULL, NULL, &error) < 0) {
-        pg_session_reconnect(execute->session, error.message);
-        return;
-    }
-    sync_then(execute, on_rolled_back);
-}
-
 static bool group_failed(struct execute *execute, const struct error *failure)
 {
     note_failure(execute, failure);
@@ -184,7 +170,7 @@ static bool group_failed(struct execute *execute, const struct error *failure)
     }
     pg_result_free(execute->answer);
     execute->answer = NULL;
-    roll_back(execute);
+    roll_back(execute->session, on_rolled_back, execute); /* or on_down comes */
     return true;
 }
 
